@@ -1,0 +1,187 @@
+"""When checkpoints are taken, and what they hold beside Lightning's own state."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.trainer.states import TrainerFn
+
+from cifar_lightning.interrupts import Postponed
+from cifar_lightning.loggers import Rewindable
+
+log = logging.getLogger(__name__)
+
+KEY = "cifar_lightning"
+"""The entry of a checkpoint that holds what this project adds to Lightning's."""
+
+
+class Checkpoints(Checkpoint):
+    """Keeps ``last.ckpt`` and the best by a metric, and stops the run when a signal asks for it.
+
+    A checkpoint is taken just before a training batch, or after the last one: there everything
+    of the batches before is done and logged, validation and end of epoch included. Lightning's
+    ``ModelCheckpoint`` takes them between the optimizer's step and the logs of that step, which a
+    resumed run then lacks.
+
+    Args:
+        every_seconds: ``last.ckpt`` is written this often, and at the end of every epoch.
+        monitor: the logged metric that makes an epoch the best.
+        mode: whether the best is the largest (``max``) or the smallest (``min``).
+    """
+
+    def __init__(
+        self, every_seconds: float = 300.0, monitor: str = "val/acc", mode: str = "max"
+    ) -> None:
+        super().__init__()
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode {mode!r} must be 'max' or 'min'")
+        self.every_seconds = every_seconds
+        self.monitor = monitor
+        self.mode = mode
+        self.run: Path | None = None
+        """The folder of the run; the trainer's log_dir if None."""
+        self.config: dict[str, Any] | None = None
+        """The run's configuration, plain values; travels in the checkpoints."""
+        self.best_score: float | None = None
+        self.best_epoch: int | None = None
+        self.best_name: str | None = None
+        self.unsaved: str | None = None
+        """Why the newest state is not on disk; None when it is."""
+        self._superseded: str | None = None
+        self._best_is_new = False
+        self._epoch_saved: int | None = None
+        self._resumed = False
+        self._saved_at = 0.0
+        self.stop = Postponed()
+        """The signal that asked the run to stop, if one did."""
+
+    def run_folder(self, trainer: Trainer) -> Path:
+        """The folder of the run; checkpoints are in ``checkpoints`` below it."""
+        return self.run or Path(trainer.log_dir or trainer.default_root_dir)
+
+    # --- when ---
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.stop.install()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # after Lightning's own handlers, which would end the run at a batch's end with status 0
+        self.stop.remove()
+        self.stop.install()
+        self._saved_at = time.monotonic()
+        self._epoch_saved = trainer.current_epoch
+        if self._resumed:
+            self._remove_superseded(trainer)
+            # saved just before an epoch's last batch: that batch has not been trained on
+            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._resumed:
+            self._resumed = False
+            _end_restart(trainer)
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # gradients of the batches before would be lost
+        epoch_ended = batch_idx == 0 and self._epoch_saved != trainer.current_epoch
+        due = time.monotonic() - self._saved_at >= self.every_seconds
+        if epoch_ended or due or self.stop.signum is not None:
+            self._save(trainer)
+        self.stop.raise_if_asked()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+        self.stop.remove()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self.stop.remove()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None:
+            return
+        score, best = float(value), self.best_score
+        if best is None or (score > best if self.mode == "max" else score < best):
+            if not self._best_is_new:
+                self._superseded = self.best_name
+            metric = self.monitor.replace("/", "_")
+            self.best_score, self.best_epoch = score, trainer.current_epoch
+            self.best_name = f"epoch={trainer.current_epoch}-{metric}={score:.4f}.ckpt"
+            self._best_is_new = True
+
+    # --- what ---
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "best_name": self.best_name,
+            "superseded": self._superseded,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_score = state_dict["best_score"]
+        self.best_epoch = state_dict["best_epoch"]
+        self.best_name = state_dict["best_name"]
+        self._superseded = state_dict["superseded"]
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        logs = {
+            type(logger).__name__: logger.position()
+            for logger in trainer.loggers
+            if isinstance(logger, Rewindable)
+        }
+        checkpoint[KEY] = {"format": 1, "config": self.config, "logs": logs}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._resumed = True
+        logs = checkpoint.get(KEY, {}).get("logs", {})
+        for logger in trainer.loggers:
+            if isinstance(logger, Rewindable) and type(logger).__name__ in logs:
+                logger.rewind(logs[type(logger).__name__])
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.fast_dev_run:
+            return
+        self._saved_at = time.monotonic()
+        self._epoch_saved = trainer.current_epoch
+        folder = self.run_folder(trainer) / "checkpoints"
+        try:
+            if self._best_is_new and self.best_name is not None:
+                path = folder / self.best_name
+                trainer.save_checkpoint(path)
+                self._best_is_new = False
+            path = folder / "last.ckpt"
+            trainer.save_checkpoint(path)
+            self.unsaved = None
+            self._remove_superseded(trainer)
+        except OSError as error:
+            self.unsaved = f"{path} could not be written ({error.strerror or error})"
+            log.warning("%s; the older checkpoint is kept, training goes on", self.unsaved)
+
+    def _remove_superseded(self, trainer: Trainer) -> None:
+        # only now that a checkpoint on disk no longer counts on it
+        if self._superseded is not None and trainer.is_global_zero:
+            (self.run_folder(trainer) / "checkpoints" / self._superseded).unlink(missing_ok=True)
+        self._superseded = None
+
+
+def _end_restart(trainer: Trainer) -> None:
+    """Put right what Lightning guesses wrongly when it resumes from just before a batch."""
+    # It adds one to the step that logs are written under, having seen a save in mid-batch only.
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+    # It takes the whole resumed epoch for a restart, and a plateau scheduler misses its step.
+    trainer.fit_loop._restarting = False

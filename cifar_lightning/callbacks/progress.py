@@ -1,0 +1,81 @@
+"""What a person sees while a run is on its way."""
+
+import sys
+import time
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import RichProgressBar
+from rich.console import Console
+
+from cifar_lightning.callbacks.checkpoints import Checkpoints
+
+
+def progress_callbacks() -> list[Callback]:
+    """One line an epoch that stays; in a terminal also a bar that moves."""
+    bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() else []
+    return [*bar, EpochLine(), Speed()]
+
+
+class Speed(Callback):
+    """Logs ``speed/images_per_second``: training alone, since the last time or epoch start."""
+
+    def __init__(self) -> None:
+        self._images = 0
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restart()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restart()  # a run resumed in mid-epoch does not start an epoch
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restart()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._images += len(batch[1]) * trainer.world_size
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            speed = self._images / (time.perf_counter() - self._since)
+            pl_module.log("speed/images_per_second", speed)
+            self._restart()
+
+    def _restart(self) -> None:
+        self._images, self._since = 0, time.perf_counter()
+
+
+class EpochLine(Callback):
+    """Prints a line when an epoch and its validation are done."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._started: float | None = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._print(trainer)  # of the epoch before: its means are known only now
+        self._started = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._print(trainer)
+
+    def _print(self, trainer: Trainer) -> None:
+        metrics = trainer.callback_metrics
+        if self._started is None or "train/loss_epoch" not in metrics or not trainer.is_global_zero:
+            return
+        seconds = time.perf_counter() - self._started
+        self._started = None
+        line = (
+            f"epoch {trainer.current_epoch:>3}/{trainer.max_epochs}"
+            f"  train loss {metrics['train/loss_epoch']:.4f} acc {metrics['train/acc_epoch']:.2%}"
+        )
+        if "val/loss" in metrics:
+            line += f"  val loss {metrics['val/loss']:.4f} acc {metrics['val/acc']:.2%}"
+        checkpoints = trainer.checkpoint_callback
+        new_best = (
+            isinstance(checkpoints, Checkpoints)
+            and checkpoints.best_epoch == trainer.current_epoch - 1
+        )
+        line += f"  {seconds:.1f} s{'  best so far' if new_best else ''}"
+        self._console.print(line)

@@ -1,0 +1,91 @@
+"""How a checkpoint reaches the disk, and how it is read back without trusting it."""
+
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from cifar_lightning.errors import UserError
+
+
+class DurableCheckpointIO(CheckpointIO):
+    """Writes a file beside the final name, flushes file and folder to disk, then renames.
+
+    A reader finds the old checkpoint or the new one, whole, whatever happens in between. Lightning's
+    own goes through ``$TMPDIR`` without a flush, and copies over the good file from there.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Raises OSError if the disk refuses; the file of that name is then what it was."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        flush_folder(path.parent)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk: a rename is not durable before that."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a Lightning checkpoint onto the CPU, running no code from it.
+
+    Raises:
+        UserError: the file is missing, damaged, not a checkpoint, or wants to run code.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint.")
+    try:
+        # torch.load does not look at the archive's own checksums
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise UserError(f"{path} is damaged ({damaged} fails its checksum).")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except zipfile.BadZipFile as error:
+        with path.open("rb") as file:
+            began_well = file.read(4) == b"PK\x03\x04"
+        what = "is cut off or damaged" if began_well else "is not a checkpoint"
+        raise UserError(f"{path} {what}.") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors and plain values and is refused, since reading it "
+            "could run code from it."
+        ) from error
+    except (RuntimeError, EOFError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} cannot be read as a checkpoint ({reason}).") from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "loops"} <= checkpoint.keys():
+        raise UserError(f"{path} is not a checkpoint of a PyTorch Lightning run.")
+    return checkpoint

@@ -1,0 +1,157 @@
+"""The LightningModule: loss, metrics, optimizer."""
+
+import warnings
+from typing import Any, Literal
+
+from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+
+class ImageClassifier(LightningModule):
+    """Trains a network to tell classes of images apart.
+
+    A batch is (images, labels): float N×C×H×W, normalised, and int64 N. The loss is the mean
+    cross-entropy, the accuracy top-1.
+
+    Logged: ``train/loss``, ``train/acc`` (means since the last time, every
+    ``Trainer(log_every_n_steps)``) and the learning rate; ``train/loss_epoch``,
+    ``train/acc_epoch``, ``val/…`` and ``test/…`` (means over the whole pass).
+
+    Args:
+        net: the network, from images to logits N×K.
+        optimizer: makes the optimizer from the parameters.
+        lr_scheduler: makes the learning-rate scheduler from the optimizer; none by default.
+        lr_scheduler_interval: whether the scheduler steps after each epoch or each step.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerCallable = lambda params: SGD(params, lr=0.01, momentum=0.9),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__()
+        # Objects would be pickled into the checkpoint, which then could not be read with
+        # weights_only; the command line's plain description of them is saved in their place.
+        self.save_hyperparameters(ignore=["net", "optimizer", "lr_scheduler"], logger=False)
+        self.net = net
+        self._make_optimizer = optimizer
+        self._make_lr_scheduler = lr_scheduler
+        self._lr_scheduler_interval = lr_scheduler_interval
+        self.window = _Means()
+        self.epoch = _Means()
+        self.evaluation = _Means()
+        # What was summed up so far in an unfinished epoch belongs to the state of training: it
+        # travels in the checkpoint's state_dict.
+        for metric in (*self.window.children(), *self.epoch.children()):
+            metric.persistent(True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits N×K of normalised images N×C×H×W."""
+        logits: Tensor = self.net(images)
+        return logits
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._make_optimizer(self.parameters())
+        if self._make_lr_scheduler is None:
+            return optimizer
+        scheduler = self._make_lr_scheduler(optimizer)
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": self._lr_scheduler_interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def on_train_epoch_start(self) -> None:
+        self.window.reset()
+        self.epoch.reset()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels)
+        self.window.update(loss.detach(), logits.detach(), labels)
+        if self._is_log_step(batch_idx):
+            # self.log costs more than the metrics themselves: it is called at these steps alone
+            self.log_dict(self.window.compute("train/{}"), prog_bar=True)
+            for optimizer in self.trainer.optimizers:
+                self.log(f"lr-{type(optimizer).__name__}", optimizer.param_groups[0]["lr"])
+            self._close_window()
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self._close_window()
+        self.log_dict(self.epoch.compute("train/{}_epoch"))
+
+    def on_validation_epoch_start(self) -> None:
+        self.evaluation.reset()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.evaluation.compute("val/{}"), prog_bar=True)
+
+    def on_test_epoch_start(self) -> None:
+        self.evaluation.reset()
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.evaluation.compute("test/{}"))
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Probabilities of the classes, float N×K."""
+        images, _ = batch
+        return self(images).softmax(dim=1)
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        logits = self(images)
+        self.evaluation.update(F.cross_entropy(logits, labels), logits, labels)
+
+    def _is_log_step(self, batch_idx: int) -> bool:
+        trainer = self.trainer
+        steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        return steps and (self.global_step + 1) % trainer.log_every_n_steps == 0
+
+    def _close_window(self) -> None:
+        self.epoch.merge(self.window)
+        self.window.reset()
+
+
+class _Means(nn.Module):
+    """Mean loss and top-1 accuracy over all images seen since the last reset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = MeanMetric(nan_strategy="disable")
+        self.acc = MulticlassAccuracy(average="micro", validate_args=False)
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.loss.update(loss, len(labels))
+        self.acc.update(logits, labels)
+
+    def merge(self, other: "_Means") -> None:
+        self.loss.merge_state(other.loss)
+        self.acc.merge_state(other.acc)
+
+    def compute(self, name: str) -> dict[str, Tensor]:
+        with warnings.catch_warnings():
+            # a metric that was only merged into, or came from a checkpoint, counts as never updated
+            warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+            return {
+                name.format("loss"): self.loss.compute(),
+                name.format("acc"): self.acc.compute(),
+            }
+
+    def reset(self) -> None:
+        self.loss.reset()
+        self.acc.reset()

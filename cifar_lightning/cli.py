@@ -1,0 +1,223 @@
+"""The commands, their defaults, and what ``--ckpt_path last`` and ``best`` stand for."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import lazy_instance
+from jsonargparse.typing import NonNegativeInt
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from cifar_lightning.callbacks import Checkpoints, RunSummary, progress_callbacks
+from cifar_lightning.callbacks.checkpoints import KEY
+from cifar_lightning.checkpoint_io import DurableCheckpointIO
+from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.data import CIFAR10, CIFAR10DataModule
+from cifar_lightning.errors import UserError
+from cifar_lightning.interrupts import Interrupted
+from cifar_lightning.loggers import MetricsCSV, RunTensorBoardLogger
+from cifar_lightning.models import AlexNet
+from cifar_lightning.predictions import write_predictions
+from cifar_lightning.resume import against_the_past, with_checkpoint_config
+from cifar_lightning.runs import Found, branch, find_checkpoint, is_newest_run, is_newest_state, new_run
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SEED = 42
+TRAINER_DEFAULTS = {"max_epochs": 20, "log_every_n_steps": 50, "enable_model_summary": False}
+
+
+class CLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` of one classifier on one data module."""
+
+    def __init__(self) -> None:
+        self.found: Found | None = None
+        self.run: Path | None = None
+        super().__init__(
+            ImageClassifier,
+            CIFAR10DataModule,
+            # config.yaml is written by fit: Lightning's callback fails in a folder that has one
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            auto_configure_optimizers=False,
+            parser_kwargs={"prog": "cifar_lightning", "description": __doc__},
+        )
+
+    # --- arguments ---
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--seed_everything",
+            type=NonNegativeInt,
+            default=DEFAULT_SEED,
+            help="Decides the initial weights, the held-out images and the order of every epoch.",
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.link_arguments("seed_everything", "data.seed")
+        parser.link_arguments(
+            "data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate"
+        )
+        parser.set_defaults(
+            {"model.net": lazy_instance(AlexNet), "data.source": lazy_instance(CIFAR10)}
+        )
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand != "fit":
+            # Lightning's default is the untrained network
+            parser.set_defaults(ckpt_path="best")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        argv = sys.argv[1:]
+        self.config = parser.parse_args(argv)
+        command = self.config.subcommand
+        name = self.config[command].ckpt_path
+        if name is None:
+            return
+        self.found = find_checkpoint(str(name), self._logs())
+        past = self.found.content.get(KEY, {}).get("config")
+        if past is not None:
+            self.config = parser.parse_args(with_checkpoint_config(argv, past, command))
+            if command == "fit":
+                against_the_past(past, self._plain_config())
+        elif command == "fit" and KEY not in self.found.content:
+            raise UserError(
+                f"{self.found.path} was not written by cifar_lightning: it can be tested, but it "
+                "does not hold what is needed to go on with its run."
+            )
+        self.config[command].ckpt_path = str(self.found.path)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning lets the checkpoint's hyper-parameters win over the command line here."""
+
+    def _plain_config(self) -> dict[str, Any]:
+        """The configuration of the command, as it would stand in a config file."""
+        command = self.config.subcommand
+        text = self._parser(command).dump(self.config[command], skip_none=False)
+        config: dict[str, Any] = yaml.safe_load(text)
+        return config
+
+    def _logs(self) -> Path:
+        root = self.config[self.config.subcommand].trainer.default_root_dir
+        return Path(root or ".") / "lightning_logs"
+
+    # --- commands ---
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init[self.subcommand].trainer
+        plugins = config.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        self.own_loggers = config.logger in (None, True)
+        self.trainer_defaults = {"callbacks": [*progress_callbacks(), RunSummary()]}
+        return super().instantiate_trainer(
+            plugins=[*plugins, DurableCheckpointIO()],
+            # the loggers of a run need its folder, which is made when its data are there
+            logger=False if self.own_loggers else config.logger,
+            enable_progress_bar=config.enable_progress_bar is not False and sys.stdout.isatty(),
+            **kwargs,
+        )
+
+    def fit(self, model: ImageClassifier, ckpt_path: str | None, **kwargs: Any) -> None:
+        if self.found is not None and self._is_finished(self.found):
+            log.info(
+                "%s: this run is finished; give a larger --trainer.max_epochs to go on with it.",
+                self.found.path,
+            )
+            return
+        data: CIFAR10DataModule = self.datamodule
+        data.prepare_data()
+        data.setup("fit")
+        if not self.trainer.fast_dev_run:
+            self._open_run()
+        self._introduce(model, data)
+        checkpoints = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
+        checkpoints.config = self._plain_config()
+        checkpoints.run = self.run
+        try:
+            self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
+            checkpoints.stop.raise_if_asked()
+        except Interrupted:
+            self._say_how_to_go_on(checkpoints)
+            raise
+        if checkpoints.unsaved is not None:
+            raise UserError(f"{checkpoints.unsaved}: the final state of the run is lost.")
+
+    def test(self, model: ImageClassifier, **kwargs: Any) -> None:
+        log.info("Testing %s", kwargs["ckpt_path"])
+        self.trainer.test(model, **kwargs)
+
+    def validate(self, model: ImageClassifier, **kwargs: Any) -> None:
+        log.info("Validating %s", kwargs["ckpt_path"])
+        self.trainer.validate(model, **kwargs)
+
+    def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
+        assert self.found is not None
+        probabilities = self.trainer.predict(model, **{**kwargs, "return_predictions": True})
+        assert probabilities is not None
+        path = (self.found.run or Path.cwd()) / "predictions.csv"
+        write_predictions(path, self.datamodule, torch.cat(probabilities))
+        log.info("Predictions of %s for the held-out images: %s", self.found.path, path)
+
+    def _open_run(self) -> None:
+        """Choose the folder of the run, and write down what was asked for."""
+        logs = self._logs()
+        found = self.found
+        if found is None or found.run is None:
+            self.run = new_run(logs)
+        elif is_newest_state(found):
+            self.run = found.run
+        else:
+            self.run = new_run(logs)
+            branch(found, self.run)
+            log.info("%s has gone on from there since: this run branches off.", found.run)
+        if self.own_loggers:
+            self.trainer.loggers = [RunTensorBoardLogger(self.run), MetricsCSV(self.run)]
+        path = self.run / "config.yaml"
+        number = 1
+        while path.exists():
+            path = self.run / f"config-resume-{number}.yaml"
+            number += 1
+        path.write_text(yaml.safe_dump(self._plain_config(), sort_keys=False))
+
+    def _introduce(self, model: ImageClassifier, data: CIFAR10DataModule) -> None:
+        parameters = sum(p.numel() for p in model.net.parameters())
+        log.info(
+            "%s, %s parameters, on %s: %s, %s; %s",
+            type(model.net).__name__,
+            f"{parameters:,}",
+            self.trainer.strategy.root_device,
+            type(data.source).__name__,
+            data.description,
+            self.run or "no run folder",
+        )
+        if self.found is not None:
+            log.info("Going on from %s", self.found.path)
+
+    def _is_finished(self, found: Found) -> bool:
+        loops = found.content["loops"]["fit_loop"]
+        epochs = loops["epoch_progress"]["current"]["processed"]
+        steps = found.content["global_step"]
+        max_epochs, max_steps = self.trainer.max_epochs, self.trainer.max_steps
+        return (max_epochs is not None and 0 <= max_epochs <= epochs) or 0 <= max_steps <= steps
+
+    def _say_how_to_go_on(self, checkpoints: Checkpoints) -> None:
+        if self.run is None or not (self.run / "checkpoints" / "last.ckpt").exists():
+            return
+        if checkpoints.unsaved is not None:
+            log.warning("%s: what is there is older.", checkpoints.unsaved)
+        path = "last" if is_newest_run(self.run) else self.run / "checkpoints" / "last.ckpt"
+        log.info("To go on: python -m cifar_lightning fit --ckpt_path %s", path)
+
+
+def run() -> None:
+    """Run the command that ``sys.argv`` names."""
+    CLI()

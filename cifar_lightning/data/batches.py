@@ -1,0 +1,55 @@
+"""Whole batches, taken from memory by index."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+from cifar_lightning.data.source import LabelledImages
+
+
+class Batches:
+    """An endless supply of epochs over one split; iterating it gives (the rest of) one epoch.
+
+    It holds no position of its own. Where an epoch starts is asked of the caller when the first
+    batch is drawn, so that it follows what was trained on and not what was fetched.
+
+    Args:
+        data: images uint8 N×H×W×3 and labels int64 N.
+        batch_size: images in a batch; the last batch of an epoch may be smaller.
+        order: gives the indices of an epoch's images, int64, from the number of the epoch.
+        position: gives (epoch, batch): the next batch to draw.
+    """
+
+    def __init__(
+        self,
+        data: LabelledImages,
+        batch_size: int,
+        order: Callable[[int], Tensor],
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        self._data = data
+        self._batch_size = batch_size
+        self._order = order
+        self._position = position
+        self.images_per_epoch = len(order(0))
+
+    def __len__(self) -> int:
+        return -(-self.images_per_epoch // self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # A generator: the position is read at the first batch, not when Lightning calls iter(),
+        # which it does before a checkpoint's progress has been restored.
+        epoch, first = self._position()
+        order = self._order(epoch)
+        for batch in range(first, len(self)):
+            index = order[batch * self._batch_size : (batch + 1) * self._batch_size]
+            yield self._data.images[index], self._data.labels[index]
+
+    # Lightning warns that a loader without these two cannot be resumed in mid-epoch. This one can,
+    # and has no state: the position travels with the trainer's own progress.
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

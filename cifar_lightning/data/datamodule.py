@@ -1,0 +1,128 @@
+"""A source, split and served in batches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from cifar_lightning.data.batches import Batches
+from cifar_lightning.data.cifar10 import CIFAR10
+from cifar_lightning.data.randomness import epoch_order, stratified_split
+from cifar_lightning.data.source import LabelledImages, Source
+from cifar_lightning.errors import UserError
+
+
+class CIFAR10DataModule(LightningDataModule):
+    """CIFAR-10, or any source of 32×32 images, held in memory and served in whole batches.
+
+    A split is one uint8 tensor; batches are taken from it by index and normalised on the device.
+    A batch is (images, labels): after the transfer float32 N×3×H×W and int64 N.
+
+    Args:
+        source: where images and labels come from.
+        batch_size: the global batch: images in an optimizer step, over all devices together.
+        val_size: training images held out for validation, the same number from each class; 0
+            validates on the test split, as the article does.
+        seed: decides which images are held out and the order of every epoch.
+        mean: subtracted from each channel, on the scale where pixels go from 0 to 1.
+        std: each channel is divided by it after that.
+    """
+
+    def __init__(
+        self,
+        source: Source | None = None,
+        batch_size: int = 64,
+        val_size: int = 5000,
+        seed: int = 42,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+    ) -> None:
+        super().__init__()
+        self.source = source or CIFAR10()
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.seed = seed
+        # (x / 255 − mean) / std as one multiplication and one addition
+        self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
+        self._shift = -torch.tensor(mean).view(-1, 1, 1) / torch.tensor(std).view(-1, 1, 1)
+        self._train: LabelledImages | None = None
+        self._test: LabelledImages | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.source.class_names)
+
+    @property
+    def validated_on(self) -> str:
+        """Which images ``val/loss`` and ``val/acc`` are about."""
+        return "held-out training images" if self.val_size else "the test split"
+
+    @property
+    def description(self) -> str:
+        """How many images there are for what, in words; after ``setup("fit")``."""
+        evaluation = self.val_dataloader()
+        return (
+            f"{self.num_classes} classes, training on {len(self._train_indices):,} images, "
+            f"validating on {evaluation.images_per_epoch:,} "
+            + ("held out of them" if self.val_size else "of the test split (as the article does)")
+        )
+
+    def prepare_data(self) -> None:
+        self.source.prepare()
+
+    def setup(self, stage: str) -> None:
+        # the test split is read where it is asked for and nowhere else
+        needs_test = stage == "test" or self.val_size == 0
+        needs_train = stage == "fit" or (stage != "test" and self.val_size > 0)
+        if needs_train and self._train is None:
+            self._train = self.source.load("train")
+        if needs_test and self._test is None:
+            self._test = self.source.load("test")
+        if needs_train:
+            assert self._train is not None
+            try:
+                self._train_indices, self._val_indices = stratified_split(
+                    self._train.labels, self.val_size, self.seed
+                )
+            except ValueError as error:
+                raise UserError(f"--data.val_size: {error}.") from error
+
+    def train_dataloader(self) -> Batches:
+        assert self._train is not None
+        indices, seed = self._train_indices, self.seed
+
+        def order(epoch: int) -> Tensor:
+            return indices[epoch_order(len(indices), seed, epoch)]
+
+        return Batches(self._train, self.batch_size, order, self._position)
+
+    def val_dataloader(self) -> Batches:
+        if self.val_size == 0:
+            return self.test_dataloader()
+        assert self._train is not None
+        return Batches(self._train, self.batch_size, lambda epoch: self._val_indices)
+
+    def test_dataloader(self) -> Batches:
+        assert self._test is not None
+        everything = torch.arange(len(self._test.labels))
+        return Batches(self._test, self.batch_size, lambda epoch: everything)
+
+    def predict_dataloader(self) -> Batches:
+        return self.val_dataloader()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        return self.normalise(images), labels
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Uint8 N×H×W×3 to float32 N×3×H×W, on the images' own device."""
+        self._scale = self._scale.to(images.device)
+        self._shift = self._shift.to(images.device)
+        return images.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
+
+    def _position(self) -> tuple[int, int]:
+        """The next batch to train on, by the trainer's own progress: (epoch, batch)."""
+        assert self.trainer is not None
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_idx + 1

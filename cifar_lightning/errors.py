@@ -1,0 +1,8 @@
+"""What a person can put right: shown as one sentence, without a traceback."""
+
+
+class UserError(Exception):
+    """Something outside the program is wrong.
+
+    The message names the thing and says what to do about it.
+    """

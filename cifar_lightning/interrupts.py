@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM: at once, or after what must not be cut in two."""
+
+import logging
+import signal
+from types import FrameType
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """A signal asked the program to stop.
+
+    Not an ``Exception``, so that nothing takes it for a failure and goes on; not a
+    ``KeyboardInterrupt``, which Lightning swallows and turns into exit status 1.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+    @property
+    def exit_status(self) -> int:
+        """128 + the signal's number, as shells count: 130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + self.signum
+
+
+def stop_at_once() -> None:
+    """From here on a signal raises ``Interrupted`` where the program stands."""
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    for signum in SIGNALS:
+        signal.signal(signum, handler)
+
+
+class Postponed:
+    """While installed, the first signal is only noted; the second stops at once."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        self._before = {signum: signal.signal(signum, self._handle) for signum in SIGNALS}
+
+    def remove(self) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before = {}
+
+    def raise_if_asked(self) -> None:
+        if self.signum is not None:
+            raise Interrupted(self.signum)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None:
+            raise Interrupted(signum)
+        self.signum = signum
+        log.warning(
+            "%s: finishing the batch, then saving (once more to stop at once)",
+            "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name,
+        )

@@ -1,0 +1,140 @@
+"""Logs that can be wound back to what they held when a checkpoint was taken.
+
+A resumed run goes on in its own folder. What was logged after the checkpoint is gone from its
+logs before anything new is written, so that no step appears twice. The place in a log is counted
+in rows and bytes, not in steps: a step can have rows from before and from after the checkpoint.
+"""
+
+import csv
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from cifar_lightning.checkpoint_io import flush_folder
+
+
+@runtime_checkable
+class Rewindable(Protocol):
+    """A logger whose place travels in checkpoints."""
+
+    def position(self) -> dict[str, Any]:
+        """Bring everything logged so far to disk and say where the log ends: plain values."""
+
+    def rewind(self, position: dict[str, Any]) -> None:
+        """Drop what was logged after ``position``."""
+
+
+class RunTensorBoardLogger(TensorBoardLogger):
+    """TensorBoard events, directly in the folder of the run."""
+
+    def __init__(self, folder: Path) -> None:
+        # No hp_metric of −1 in the HParams tab.
+        super().__init__(folder.parent, name="", version=folder.name, default_hp_metric=False)
+        self._folder = folder
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Lightning writes ``hparams.yaml`` here; ``config.yaml`` says more and is kept up."""
+
+    def position(self) -> dict[str, Any]:
+        self.experiment.flush()
+        files = sorted(self._folder.glob("events.out.tfevents.*"))
+        for file in files:
+            _flush_to_disk(file)
+        return {file.name: file.stat().st_size for file in files}
+
+    def rewind(self, position: dict[str, Any]) -> None:
+        if self._experiment is not None:  # its file is not among those to keep
+            self._experiment.close()
+            self._experiment = None
+        for file in self._folder.glob("events.out.tfevents.*"):
+            if file.name not in position:
+                file.unlink()
+            elif file.stat().st_size > position[file.name]:
+                os.truncate(file, position[file.name])
+
+
+class MetricsCSV(Logger):
+    """``metrics.csv``: a row each time something is logged, a column for each metric.
+
+    Values are written with the shortest digits that give back the same float32. Lightning's own
+    CSVLogger deletes the file of the run that it goes on with.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        self._path = folder / "metrics.csv"
+        self._columns = ["epoch", "step"]
+        self._rows = 0
+
+    @property
+    def name(self) -> str:
+        return self._folder.parent.name
+
+    @property
+    def version(self) -> str:
+        return self._folder.name
+
+    @property
+    def log_dir(self) -> str:
+        return str(self._folder)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
+        pass
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = {"step": step, **metrics}
+        row = {k: str(np.float32(v)) if isinstance(v, float) else v for k, v in row.items()}
+        if "epoch" in metrics:
+            row["epoch"] = int(metrics["epoch"])
+        new = [name for name in row if name not in self._columns]
+        if new or self._rows == 0:
+            rows = self._read()[: self._rows]
+            self._columns += new
+            self._rewrite(rows)
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+        self._rows += 1
+
+    def position(self) -> dict[str, Any]:
+        if self._path.exists():
+            _flush_to_disk(self._path)
+        return {"rows": self._rows, "columns": list(self._columns)}
+
+    def rewind(self, position: dict[str, Any]) -> None:
+        self._columns = list(position["columns"])
+        rows = self._read()[: position["rows"]]
+        self._rows = len(rows)
+        if rows:
+            self._rewrite(rows)
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self._path.exists():
+            return []
+        with self._path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        part = self._path.with_name(f".{self._path.name}.part")
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self._path)
+        flush_folder(self._path.parent)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

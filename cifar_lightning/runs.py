@@ -1,0 +1,125 @@
+"""The folders of runs: ``lightning_logs/version_N``, and the checkpoints in them."""
+
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cifar_lightning.checkpoint_io import read_checkpoint
+from cifar_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """A checkpoint that was read, and where."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def run(self) -> Path | None:
+        """The run that it lies in; None when it lies elsewhere."""
+        inside = self.path.parent.name == "checkpoints"
+        return self.path.parent.parent if inside else None
+
+
+def new_run(logs: Path) -> Path:
+    """Create the next ``version_N``; of several processes each gets its own."""
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        number = max((_number(run) for run in _runs(logs)), default=-1) + 1
+        while True:
+            run = logs / f"version_{number}"
+            try:
+                run.mkdir()
+                return run
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise UserError(
+            f"{logs} cannot hold a new run ({error.strerror}): make it a writable folder, or choose "
+            "another place with --trainer.default_root_dir."
+        ) from error
+
+
+def find_checkpoint(name: str, logs: Path) -> Found:
+    """Read the checkpoint that ``last``, ``best`` or a path stands for.
+
+    ``last`` and ``best`` are those of the newest run under ``logs`` that has any. Where the
+    newest state of a run cannot be read, ``last`` is the newest that can, with a warning.
+
+    Raises:
+        UserError: there is none, or it cannot be used; says which.
+    """
+    if name not in ("last", "best"):
+        path = Path(name).expanduser()
+        return Found(path, read_checkpoint(path))
+    for run in sorted(_runs(logs), key=_number, reverse=True):
+        last, kept = run / "checkpoints" / "last.ckpt", _kept_for_their_score(run)
+        # a file is kept for its score when it beats all before: the newest is the best
+        candidates = kept[:1] if name == "best" else [last] * last.exists() + kept
+        if not candidates:
+            continue
+        problems = []
+        for path in candidates:
+            try:
+                found = Found(path, read_checkpoint(path))
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            for problem in problems:
+                log.warning("%s Using %s instead.", problem, path)
+            return found
+        raise UserError(f"{run} has no checkpoint that can be read. {' '.join(problems)}")
+    raise UserError(
+        f"--ckpt_path {name}: no run under {logs} has a checkpoint; start one with "
+        "`python -m cifar_lightning fit`, or give the path of a checkpoint."
+    )
+
+
+def is_newest_run(run: Path) -> bool:
+    """Whether ``--ckpt_path last`` means this run."""
+    return all(_number(other) <= _number(run) for other in _runs(run.parent))
+
+
+def is_newest_state(found: Found) -> bool:
+    """Whether nothing newer than ``found`` can be read in its run: to go on there loses nothing."""
+    if found.path.name == "last.ckpt" or found.run is None:
+        return True
+    try:
+        last = read_checkpoint(found.path.with_name("last.ckpt"))
+    except UserError:
+        return True
+    return bool(last["global_step"] <= found.content["global_step"])
+
+
+def branch(found: Found, run: Path) -> None:
+    """Give a new run the history of the run that ``found`` lies in, as a copy: its logs, and the
+    best checkpoint up to there. The old run is left as it is."""
+    if found.run is None:
+        return
+    for pattern in ("metrics.csv", "events.out.tfevents.*"):
+        for file in found.run.glob(pattern):
+            shutil.copy2(file, run)
+    best = found.content.get("callbacks", {}).get("Checkpoints", {}).get("best_name")
+    if best and (found.path.parent / best).exists():
+        (run / "checkpoints").mkdir()
+        shutil.copy2(found.path.parent / best, run / "checkpoints")
+
+
+def _runs(logs: Path) -> list[Path]:
+    if not logs.is_dir():
+        return []
+    return [f for f in logs.iterdir() if re.fullmatch(r"version_\d+", f.name) and f.is_dir()]
+
+
+def _number(run: Path) -> int:
+    return int(run.name.removeprefix("version_"))
+
+
+def _kept_for_their_score(run: Path) -> list[Path]:
+    """The checkpoints named after epoch and score, newest epoch first."""
+    files = [(m, f) for f in run.glob("checkpoints/*") if (m := re.match(r"epoch=(\d+)-", f.name))]
+    return [file for _, file in sorted(files, key=lambda item: -int(item[0][1]))]
