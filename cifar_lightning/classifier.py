@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from cifar_lightning.models import Network
+
 
 class ImageClassifier(LightningModule):
     """Trains a network to tell classes of images apart.
@@ -32,7 +34,7 @@ class ImageClassifier(LightningModule):
 
     def __init__(
         self,
-        net: nn.Module,
+        net: Network | nn.Module,
         optimizer: OptimizerCallable = lambda params: SGD(params, lr=0.01, momentum=0.9),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",

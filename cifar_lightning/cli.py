@@ -59,7 +59,8 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
-        parser.link_arguments("seed_everything", "data.seed")
+        # int: a NonNegativeInt cannot be written to a config file
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments(
             "data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate"
         )

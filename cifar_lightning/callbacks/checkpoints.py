@@ -27,7 +27,8 @@ class Checkpoints(Checkpoint):
     resumed run then lacks.
 
     Args:
-        every_seconds: ``last.ckpt`` is written this often, and at the end of every epoch.
+        every_seconds: ``last.ckpt`` is written this often, before the first step, and at the end of
+            every epoch.
         monitor: the logged metric that makes an epoch the best.
         mode: whether the best is the largest (``max``) or the smallest (``min``).
     """
@@ -55,6 +56,7 @@ class Checkpoints(Checkpoint):
         self._epoch_saved: int | None = None
         self._resumed = False
         self._saved_at = 0.0
+        self._validation_progress: dict[str, Any] = {}
         self.stop = Postponed()
         """The signal that asked the run to stop, if one did."""
 
@@ -72,23 +74,27 @@ class Checkpoints(Checkpoint):
         self.stop.remove()
         self.stop.install()
         self._saved_at = time.monotonic()
-        self._epoch_saved = trainer.current_epoch
+        self._epoch_saved = trainer.current_epoch if self._resumed else None
         if self._resumed:
             self._remove_superseded(trainer)
-            # saved just before an epoch's last batch: that batch has not been trained on
-            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
+            # the batch at hand when the checkpoint was taken has not been trained on
+            progress = trainer.fit_loop.epoch_loop.batch_progress
+            progress.total.ready = progress.total.completed
+            progress.is_last_batch = False
+            validation = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            self._validation_progress = validation.state_dict()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self._resumed:
             self._resumed = False
-            _end_restart(trainer)
+            self._end_restart(trainer)
         if batch_idx % trainer.accumulate_grad_batches:
             return  # gradients of the batches before would be lost
-        epoch_ended = batch_idx == 0 and self._epoch_saved != trainer.current_epoch
+        epoch_begins = batch_idx == 0 and self._epoch_saved != trainer.current_epoch
         due = time.monotonic() - self._saved_at >= self.every_seconds
-        if epoch_ended or due or self.stop.signum is not None:
+        if epoch_begins or due or self.stop.signum is not None:
             self._save(trainer)
         self.stop.raise_if_asked()
 
@@ -178,10 +184,12 @@ class Checkpoints(Checkpoint):
             (self.run_folder(trainer) / "checkpoints" / self._superseded).unlink(missing_ok=True)
         self._superseded = None
 
-
-def _end_restart(trainer: Trainer) -> None:
-    """Put right what Lightning guesses wrongly when it resumes from just before a batch."""
-    # It adds one to the step that logs are written under, having seen a save in mid-batch only.
-    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-    # It takes the whole resumed epoch for a restart, and a plateau scheduler misses its step.
-    trainer.fit_loop._restarting = False
+    def _end_restart(self, trainer: Trainer) -> None:
+        """Put right what Lightning guesses wrongly when it resumes from just before a batch."""
+        epoch_loop = trainer.fit_loop.epoch_loop
+        # It adds one to the step that logs are written under, knowing saves in mid-batch only.
+        epoch_loop._batches_that_stepped = trainer.global_step
+        # It takes the whole resumed epoch for a restart: a plateau scheduler would miss its step.
+        trainer.fit_loop._restarting = False
+        # It counts a validation as done that is already counted.
+        epoch_loop.val_loop.batch_progress.load_state_dict(self._validation_progress)

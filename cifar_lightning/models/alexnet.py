@@ -2,8 +2,10 @@
 
 from torch import Tensor, nn
 
+from cifar_lightning.models.network import Network
 
-class AlexNet(nn.Module):
+
+class AlexNet(Network):
     """CIFAR AlexNet: five convolutions and three linear layers, ReLU throughout.
 
     No dropout and no normalisation; PyTorch's default initialisation. With ten classes it has

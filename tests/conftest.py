@@ -1,0 +1,74 @@
+"""The command line in real processes, fast: forked from a server that has imported it all."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+TESTS = Path(__file__).parent
+PROJECT = TESTS.parent
+
+
+class Finished(NamedTuple):
+    """How a process ended; ``status`` is negative when a signal killed it."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def _child(argv: list[str], folder: str, out: str, environ: dict[str, str]) -> None:
+    for number, name in ((1, ".stdout"), (2, ".stderr")):
+        descriptor = os.open(out + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, number)
+    os.chdir(folder)
+    os.environ.update(environ)
+    sys.path.insert(0, str(TESTS))
+    sys.argv = ["cifar_lightning", *argv]
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    from cifar_lightning.__main__ import main
+
+    main()
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[Any]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cifar_lightning.cli", "cifar_lightning.__main__"])
+    yield context
+
+
+Command = Callable[..., Finished]
+
+
+@pytest.fixture
+def command(fork_server: Any, tmp_path: Path) -> Command:
+    """Run ``cifar_lightning`` with these arguments in ``tmp_path``, and wait for its end."""
+
+    def run(*argv: str, folder: Path = tmp_path, **environ: str) -> Finished:
+        out = tmp_path / ".out"
+        process = fork_server.Process(target=_child, args=(list(argv), str(folder), str(out), environ))
+        process.start()
+        process.join(120)
+        assert process.exitcode is not None, f"still running: {argv}"
+        return Finished(
+            process.exitcode,
+            (tmp_path / ".out.stdout").read_text(),
+            (tmp_path / ".out.stderr").read_text(),
+        )
+
+    return run
+
+
+TINY = (
+    "--model.net", "stand_ins.Tiny",
+    "--data.source", "Shapes", "--data.source.size", "300", "--data.val_size", "50",
+    "--data.batch_size", "32",
+    "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "3", "--trainer.accelerator", "cpu",
+)  # fmt: skip
+"""A run of 3 epochs of 8 steps, the last batch short, that takes no time."""
