@@ -31,8 +31,11 @@ def _child(argv: list[str], folder: str, out: str, environ: dict[str, str]) -> N
     sys.argv = ["cifar_lightning", *argv]
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
+    import fake_cifar10
+
     from cifar_lightning.__main__ import main
 
+    fake_cifar10.install()
     main()
 
 
@@ -50,16 +53,19 @@ Command = Callable[..., Finished]
 def command(fork_server: Any, tmp_path: Path) -> Command:
     """Run ``cifar_lightning`` with these arguments in ``tmp_path``, and wait for its end."""
 
-    def run(*argv: str, folder: Path = tmp_path, **environ: str) -> Finished:
-        out = tmp_path / ".out"
-        process = fork_server.Process(target=_child, args=(list(argv), str(folder), str(out), environ))
+    def run(
+        *argv: str, folder: Path = tmp_path, out: str = ".out", **environ: str
+    ) -> Finished:
+        printed = str(tmp_path / out)
+        arguments = (list(argv), str(folder), printed, environ)
+        process = fork_server.Process(target=_child, args=arguments)
         process.start()
         process.join(120)
         assert process.exitcode is not None, f"still running: {argv}"
         return Finished(
             process.exitcode,
-            (tmp_path / ".out.stdout").read_text(),
-            (tmp_path / ".out.stderr").read_text(),
+            Path(f"{printed}.stdout").read_text(),
+            Path(f"{printed}.stderr").read_text(),
         )
 
     return run

@@ -130,7 +130,7 @@ class CIFAR10(Source):
 def _unpack(archive: Path, folder: Path) -> None:
     """Write the six files into ``folder``, each under another name first: what is there under its
     own name is whole. The paths within the archive are not used."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as tar:
         for member in tar:
             name = Path(member.name).name

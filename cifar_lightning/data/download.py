@@ -29,6 +29,7 @@ _CONNECT_SECONDS, _READ_SECONDS = 5.0, 15.0
 # A mirror that stays below this rate for this long is given up: 170 MB would take two hours.
 _SLOWEST_BYTES_PER_SECOND, _SLOW_SECONDS = 25_000, 20.0
 _ATTEMPTS = 2
+_BACKOFF_SECONDS = 0.5
 
 
 class _Failed(Exception):
@@ -43,6 +44,7 @@ def fetch(urls: Sequence[str], target: Path, md5: str) -> None:
     Raises:
         UserError: no mirror delivered the file; lists each with its reason.
     """
+    pooch.get_logger().setLevel(logging.WARNING)  # it repeats what is said here
     reasons = []
     for url in urls:
         log.info("Downloading %s from %s", target.name, _host(url))
@@ -77,8 +79,9 @@ def _download(url: str, output_file: str | IO[bytes], pooch: Any) -> None:
     ever on a server that trickles."""
     with requests.Session() as session, open(str(output_file), "wb") as file:
         session.adapters.pop("http://")
+        session.max_redirects = 5
         retry = Retry(
-            total=3, connect=0, read=0, status=2, redirect=5, backoff_factor=0.5,
+            total=3, connect=0, read=0, status=2, redirect=5, backoff_factor=_BACKOFF_SECONDS,
             status_forcelist=[500, 502, 503, 504], raise_on_status=False,
         )  # fmt: skip
         session.mount("https://", HTTPAdapter(max_retries=retry))
