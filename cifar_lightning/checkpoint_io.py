@@ -16,8 +16,8 @@ from cifar_lightning.errors import UserError
 class DurableCheckpointIO(CheckpointIO):
     """Writes a file beside the final name, flushes file and folder to disk, then renames.
 
-    A reader finds the old checkpoint or the new one, whole, whatever happens in between. Lightning's
-    own goes through ``$TMPDIR`` without a flush, and copies over the good file from there.
+    A reader finds the old checkpoint or the new one, whole, whatever happens in between.
+    Lightning's own goes through ``$TMPDIR`` without a flush, and copies over the good file.
     """
 
     def save_checkpoint(

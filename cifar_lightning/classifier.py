@@ -52,8 +52,8 @@ class ImageClassifier(LightningModule):
         self.evaluation = _Means()
         # What was summed up so far in an unfinished epoch belongs to the state of training: it
         # travels in the checkpoint's state_dict.
-        for metric in (*self.window.children(), *self.epoch.children()):
-            metric.persistent(True)
+        self.window.persistent()
+        self.epoch.persistent()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of normalised images N×C×H×W."""
@@ -112,7 +112,8 @@ class ImageClassifier(LightningModule):
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Probabilities of the classes, float N×K."""
         images, _ = batch
-        return self(images).softmax(dim=1)
+        probabilities: Tensor = self(images).softmax(dim=1)
+        return probabilities
 
     def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
@@ -122,7 +123,7 @@ class ImageClassifier(LightningModule):
     def _is_log_step(self, batch_idx: int) -> bool:
         trainer = self.trainer
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        return steps and (self.global_step + 1) % trainer.log_every_n_steps == 0
+        return bool(steps and (self.global_step + 1) % trainer.log_every_n_steps == 0)
 
     def _close_window(self) -> None:
         self.epoch.merge(self.window)
@@ -136,6 +137,11 @@ class _Means(nn.Module):
         super().__init__()
         self.loss = MeanMetric(nan_strategy="disable")
         self.acc = MulticlassAccuracy(average="micro", validate_args=False)
+
+    def persistent(self) -> None:
+        """Make the sums part of the state_dict."""
+        self.loss.persistent(True)
+        self.acc.persistent(True)
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.loss.update(loss, len(labels))

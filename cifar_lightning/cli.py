@@ -23,7 +23,14 @@ from cifar_lightning.loggers import MetricsCSV, RunTensorBoardLogger
 from cifar_lightning.models import AlexNet
 from cifar_lightning.predictions import write_predictions
 from cifar_lightning.resume import against_the_past, with_checkpoint_config
-from cifar_lightning.runs import Found, branch, find_checkpoint, is_newest_run, is_newest_state, new_run
+from cifar_lightning.runs import (
+    Found,
+    branch,
+    find_checkpoint,
+    is_newest_run,
+    is_newest_state,
+    new_run,
+)
 
 log = logging.getLogger(__name__)
 
@@ -162,10 +169,9 @@ class CLI(LightningCLI):
 
     def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
         assert self.found is not None
-        probabilities = self.trainer.predict(model, **{**kwargs, "return_predictions": True})
-        assert probabilities is not None
+        predictions: Any = self.trainer.predict(model, **{**kwargs, "return_predictions": True})
         path = (self.found.run or Path.cwd()) / "predictions.csv"
-        write_predictions(path, self.datamodule, torch.cat(probabilities))
+        write_predictions(path, self.datamodule, torch.cat(predictions))
         log.info("Predictions of %s for the held-out images: %s", self.found.path, path)
 
     def _open_run(self) -> None:
@@ -205,10 +211,11 @@ class CLI(LightningCLI):
 
     def _is_finished(self, found: Found) -> bool:
         loops = found.content["loops"]["fit_loop"]
-        epochs = loops["epoch_progress"]["current"]["processed"]
-        steps = found.content["global_step"]
+        epochs: int = loops["epoch_progress"]["current"]["processed"]
+        steps: int = found.content["global_step"]
         max_epochs, max_steps = self.trainer.max_epochs, self.trainer.max_steps
-        return (max_epochs is not None and 0 <= max_epochs <= epochs) or 0 <= max_steps <= steps
+        enough_epochs = max_epochs is not None and 0 <= max_epochs <= epochs
+        return enough_epochs or 0 <= max_steps <= steps
 
     def _say_how_to_go_on(self, checkpoints: Checkpoints) -> None:
         if self.run is None or not (self.run / "checkpoints" / "last.ckpt").exists():

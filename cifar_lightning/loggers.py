@@ -92,8 +92,8 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = {"step": step, **metrics}
-        row = {k: str(np.float32(v)) if isinstance(v, float) else v for k, v in row.items()}
+        row: dict[str, Any] = {name: str(np.float32(value)) for name, value in metrics.items()}
+        row["step"] = step
         if "epoch" in metrics:
             row["epoch"] = int(metrics["epoch"])
         new = [name for name in row if name not in self._columns]

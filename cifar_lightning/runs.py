@@ -39,8 +39,8 @@ def new_run(logs: Path) -> Path:
                 number += 1
     except OSError as error:
         raise UserError(
-            f"{logs} cannot hold a new run ({error.strerror}): make it a writable folder, or choose "
-            "another place with --trainer.default_root_dir."
+            f"{logs} cannot hold a new run ({error.strerror}): make it a writable folder, or "
+            "choose another place with --trainer.default_root_dir."
         ) from error
 
 

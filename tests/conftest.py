@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,10 +40,10 @@ def _child(argv: list[str], folder: str, out: str, environ: dict[str, str]) -> N
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Iterator[Any]:
+def fork_server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cifar_lightning.cli", "cifar_lightning.__main__"])
-    yield context
+    return context
 
 
 Command = Callable[..., Finished]
@@ -53,9 +53,7 @@ Command = Callable[..., Finished]
 def command(fork_server: Any, tmp_path: Path) -> Command:
     """Run ``cifar_lightning`` with these arguments in ``tmp_path``, and wait for its end."""
 
-    def run(
-        *argv: str, folder: Path = tmp_path, out: str = ".out", **environ: str
-    ) -> Finished:
+    def run(*argv: str, folder: Path = tmp_path, out: str = ".out", **environ: str) -> Finished:
         printed = str(tmp_path / out)
         arguments = (list(argv), str(folder), printed, environ)
         process = fork_server.Process(target=_child, args=arguments)

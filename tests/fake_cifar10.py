@@ -1,4 +1,4 @@
-"""A small archive in the official one's form, and mirrors on localhost that deliver or misbehave."""
+"""A small archive in the official one's form, and mirrors on localhost, good and bad."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import trustme
@@ -22,13 +22,13 @@ NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 IMAGES_PER_FILE = 40
 
 
-class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
+class _Python2Pickler(pickle._Pickler):
     """Writes bytes as Python 2 wrote its strings: the official files come from there."""
 
     def _save_string(self, content: bytes) -> None:
         self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
 
-    dispatch = {**pickle._Pickler.dispatch, bytes: _save_string}  # type: ignore[attr-defined]  # noqa: RUF012
+    dispatch: ClassVar[Any] = {**pickle._Pickler.dispatch, bytes: _save_string}
 
 
 def _pickled(value: Any) -> bytes:

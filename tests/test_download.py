@@ -24,6 +24,7 @@ from fake_cifar10 import (
 from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
 
 from cifar_lightning.data import CIFAR10, cifar10, download
+from cifar_lightning.data.source import Split
 from cifar_lightning.errors import UserError
 
 ARCHIVE, BELIEFS = make_archive()
@@ -60,8 +61,9 @@ def test_reads_what_torchvision_reads(tmp_path: Path, monkeypatch: pytest.Monkey
     source.prepare()
     monkeypatch.setattr(TorchvisionCIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr(TorchvisionCIFAR10, "_load_meta", lambda self: None)
-    for split in ("train", "test"):
-        ours = source.load(split)  # type: ignore[arg-type]
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        ours = source.load(split)
         theirs = TorchvisionCIFAR10(str(tmp_path), train=split == "train")
         assert ours.images.dtype == torch.uint8
         assert np.array_equal(ours.images.numpy(), theirs.data)
@@ -179,7 +181,8 @@ def test_several_processes_fetch_once(command: Command, tmp_path: Path, serve: A
         folder = tmp_path / f"of{number}"
         folder.mkdir()
         (folder / "data").symlink_to(tmp_path / "data")
-        statuses.append(command("fit", *flags, folder=folder, out=f".out{number}", **environ).status)
+        ended = command("fit", *flags, folder=folder, out=f".out{number}", **environ)
+        statuses.append(ended.status)
 
     (tmp_path / "data").mkdir()
     threads = [threading.Thread(target=fit, args=(number,)) for number in range(3)]

@@ -1,7 +1,6 @@
 """Promise: a run killed at any moment and resumed ends with the bits of one that was not."""
 
 import csv
-import random
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 EPOCHS, STEPS = 3, 8  # of a TINY run
 SCHEDULED = (
-    "--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "5",
-    "--model.lr_scheduler.gamma", "0.7", "--model.lr_scheduler_interval", "step",
+    "--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR",
+    "--model.lr_scheduler.step_size", "5", "--model.lr_scheduler.gamma", "0.7",
+    "--model.lr_scheduler_interval", "step",
 )  # fmt: skip
 
 

@@ -60,7 +60,6 @@ def _text(run: Path, checkpoints: Checkpoints) -> str:
         ]
     lines += [
         f"look at it     tensorboard --logdir {from_here.parent}",
-        f"go on          python -m cifar_lightning fit --ckpt_path {newest}"
-        " --trainer.max_epochs N",
+        f"go on          python -m cifar_lightning fit --ckpt_path {newest} --trainer.max_epochs N",
     ]
     return "\n".join(lines)

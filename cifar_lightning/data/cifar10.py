@@ -79,8 +79,8 @@ class CIFAR10(Source):
                     self._fetch_and_unpack()
         except OSError as error:
             raise UserError(
-                f"CIFAR-10 cannot be put into {self.root} ({error}): make room or make it writable, "
-                "or choose another folder with --data.source.root."
+                f"CIFAR-10 cannot be put into {self.root} ({error}): make room there, make it "
+                "writable, or choose another folder with --data.source.root."
             ) from error
 
     def load(self, split: Split) -> LabelledImages:

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import pooch
@@ -32,7 +32,7 @@ _ATTEMPTS = 2
 _BACKOFF_SECONDS = 0.5
 
 
-class _Failed(Exception):
+class _MirrorError(Exception):
     """Why a mirror did not deliver, in a few words."""
 
 
@@ -50,7 +50,7 @@ def fetch(urls: Sequence[str], target: Path, md5: str) -> None:
         log.info("Downloading %s from %s", target.name, _host(url))
         try:
             _from_mirror(url, target, md5)
-        except _Failed as failed:
+        except _MirrorError as failed:
             log.warning("%s: %s", _host(url), failed)
             reasons.append(f"  {url}: {failed}")
         else:
@@ -66,18 +66,18 @@ def _from_mirror(url: str, target: Path, md5: str) -> None:
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
             # only what broke off in the middle is worth a second try at the same address
             if attempt == _ATTEMPTS:
-                raise _Failed("the connection broke off half-way") from None
+                raise _MirrorError("the connection broke off half-way") from None
             log.warning("%s: the connection broke off, trying again", _host(url))
         except requests.exceptions.RequestException as error:
-            raise _Failed(_reason(error)) from error
+            raise _MirrorError(_reason(error)) from error
         except ValueError as error:  # pooch: the checksum differs; it has removed the file
-            raise _Failed("what it sent is not the archive (wrong checksum)") from error
+            raise _MirrorError("what it sent is not the archive (wrong checksum)") from error
 
 
-def _download(url: str, output_file: str | IO[bytes], pooch: Any) -> None:
+def _download(url: str, output_file: str, pooch: Any) -> None:
     """A downloader as pooch calls it: pooch's own follows redirects to plain http, and waits for
     ever on a server that trickles."""
-    with requests.Session() as session, open(str(output_file), "wb") as file:
+    with requests.Session() as session, Path(output_file).open("wb") as file:
         session.adapters.pop("http://")
         session.max_redirects = 5
         retry = Retry(

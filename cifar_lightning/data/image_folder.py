@@ -14,7 +14,7 @@ _SIZE = (32, 32)
 
 
 class ImageFolder(Source):
-    """``root/train/<class>/*`` and ``root/test/<class>/*``: 32×32 images in any format Pillow reads.
+    """``root/train/<class>/*`` and ``root/test/<class>/*``: 32×32, in any format Pillow reads.
 
     The classes are the folders of ``train``, sorted by name. Hidden files are left out.
 
@@ -69,7 +69,9 @@ def _decode(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             pixels = image.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}): mend or remove it.") from error
+        raise UserError(
+            f"{path} cannot be read as an image ({error}): mend or remove it."
+        ) from error
     if pixels.size != _SIZE:
         width, height = pixels.size
         raise UserError(f"{path} is {width}×{height} pixels and must be 32×32: resize it.")
