@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import lazy_instance
+from jsonargparse import Namespace, lazy_instance
 from jsonargparse.typing import NonNegativeInt
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from cifar_lightning.callbacks import Checkpoints, RunSummary, progress_callbacks
-from cifar_lightning.callbacks.checkpoints import KEY
+from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
 from cifar_lightning.checkpoint_io import DurableCheckpointIO
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
@@ -22,7 +22,12 @@ from cifar_lightning.interrupts import Interrupted
 from cifar_lightning.loggers import MetricsCSV, RunTensorBoardLogger
 from cifar_lightning.models import AlexNet
 from cifar_lightning.predictions import write_predictions
-from cifar_lightning.resume import against_the_past, with_checkpoint_config
+from cifar_lightning.resume import (
+    Arguments,
+    OptimizerChanges,
+    against_the_past,
+    say_what_configs_lost,
+)
 from cifar_lightning.runs import (
     Found,
     branch,
@@ -43,6 +48,7 @@ class CLI(LightningCLI):
 
     def __init__(self) -> None:
         self.found: Found | None = None
+        self.changes: dict[str, tuple[Any, Any]] = {}
         self.run: Path | None = None
         super().__init__(
             ImageClassifier,
@@ -85,34 +91,48 @@ class CLI(LightningCLI):
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        argv = sys.argv[1:]
-        self.config = parser.parse_args(argv)
-        command = self.config.subcommand
-        name = self.config[command].ckpt_path
+        arguments = Arguments(sys.argv[1:], self.subcommands())
+        if arguments.command is None or _asks_for_text(arguments.argv):
+            self.config = parser.parse_args(arguments.argv)
+            return
+        self.config = parser.parse_args(arguments.about_the_checkpoint)
+        name = self.config[arguments.command].ckpt_path
         if name is None:
+            self.config = parser.parse_args(arguments.argv)
             return
         self.found = find_checkpoint(str(name), self._logs())
-        past = self.found.content.get(KEY, {}).get("config")
-        if past is not None:
-            self.config = parser.parse_args(with_checkpoint_config(argv, past, command))
-            if command == "fit":
-                against_the_past(past, self._plain_config())
-        elif command == "fit" and KEY not in self.found.content:
-            raise UserError(
-                f"{self.found.path} was not written by cifar_lightning: it can be tested, but it "
-                "does not hold what is needed to go on with its run."
-            )
-        self.config[command].ckpt_path = str(self.found.path)
+        ours = self.found.content.get(KEY, {})
+        past = ours.get("config")
+        if past is None:
+            self.config = parser.parse_args(arguments.argv)
+        else:
+            self.config = parser.parse_args(arguments.with_checkpoint(past))
+        if arguments.command == "fit":
+            if ours.get("format") != FORMAT:
+                raise UserError(
+                    f"{self.found.path} was not written by this version of cifar_lightning: it "
+                    "can be tested, but does not hold what is needed to go on with its run."
+                )
+            if past is not None:
+                self._compare_with(past, arguments)
+        self.config[arguments.command].ckpt_path = str(self.found.path)
 
     def _parse_ckpt_path(self) -> None:
         """Lightning lets the checkpoint's hyper-parameters win over the command line here."""
 
-    def _plain_config(self) -> dict[str, Any]:
+    def _compare_with(self, past: dict[str, Any], arguments: Arguments) -> None:
+        now = self._plain(self.config)
+        self.changes = against_the_past(past, now)
+        asked = self._plain(self.parser.parse_args(arguments.configs_alone))
+        defaults = self._plain(self.parser.parse_args(["fit"]))
+        say_what_configs_lost(asked, defaults, past, now)
+
+    def _plain(self, config: Namespace) -> dict[str, Any]:
         """The configuration of the command, as it would stand in a config file."""
-        command = self.config.subcommand
-        text = self._parser(command).dump(self.config[command], skip_none=False)
-        config: dict[str, Any] = yaml.safe_load(text)
-        return config
+        command = config.subcommand
+        text = self._parser(command).dump(config[command], skip_none=False)
+        plain: dict[str, Any] = yaml.safe_load(text)
+        return plain
 
     def _logs(self) -> Path:
         root = self.config[self.config.subcommand].trainer.default_root_dir
@@ -125,7 +145,14 @@ class CLI(LightningCLI):
         plugins = config.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         self.own_loggers = config.logger in (None, True)
-        self.trainer_defaults = {"callbacks": [*progress_callbacks(), RunSummary()]}
+        prefix = "model.optimizer.init_args."
+        of_optimizer = {
+            name.removeprefix(prefix): change
+            for name, change in self.changes.items()
+            if name.startswith(prefix)
+        }
+        callbacks = [*progress_callbacks(), RunSummary(), OptimizerChanges(of_optimizer)]
+        self.trainer_defaults = {"callbacks": callbacks}
         return super().instantiate_trainer(
             plugins=[*plugins, DurableCheckpointIO()],
             # the loggers of a run need its folder, which is made when its data are there
@@ -148,7 +175,7 @@ class CLI(LightningCLI):
             self._open_run()
         self._introduce(model, data)
         checkpoints = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
-        checkpoints.config = self._plain_config()
+        checkpoints.config = self._plain(self.config)
         checkpoints.run = self.run
         try:
             self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
@@ -193,7 +220,7 @@ class CLI(LightningCLI):
         while path.exists():
             path = self.run / f"config-resume-{number}.yaml"
             number += 1
-        path.write_text(yaml.safe_dump(self._plain_config(), sort_keys=False))
+        path.write_text(yaml.safe_dump(self._plain(self.config), sort_keys=False))
 
     def _introduce(self, model: ImageClassifier, data: CIFAR10DataModule) -> None:
         parameters = sum(p.numel() for p in model.net.parameters())
@@ -224,6 +251,10 @@ class CLI(LightningCLI):
             log.warning("%s: what is there is older.", checkpoints.unsaved)
         path = "last" if is_newest_run(self.run) else self.run / "checkpoints" / "last.ckpt"
         log.info("To go on: python -m cifar_lightning fit --ckpt_path %s", path)
+
+
+def _asks_for_text(argv: list[str]) -> bool:
+    return any(w in ("-h", "--help") or w.startswith("--print_config") for w in argv)
 
 
 def run() -> None:

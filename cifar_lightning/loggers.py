@@ -6,6 +6,7 @@ in rows and bytes, not in steps: a step can have rows from before and from after
 """
 
 import csv
+import logging
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -17,6 +18,8 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from cifar_lightning.checkpoint_io import flush_folder
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -37,6 +40,13 @@ class RunTensorBoardLogger(TensorBoardLogger):
         # No hp_metric of −1 in the HParams tab.
         super().__init__(folder.parent, name="", version=folder.name, default_hp_metric=False)
         self._folder = folder
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        try:
+            super().log_metrics(metrics, step)
+        except OSError as error:  # a disk that is full for a while must not end the training
+            log.warning("%s: events cannot be written (%s)", self._folder, error.strerror)
 
     @rank_zero_only
     def save(self) -> None:
@@ -73,6 +83,7 @@ class MetricsCSV(Logger):
         self._path = folder / "metrics.csv"
         self._columns = ["epoch", "step"]
         self._rows = 0
+        self._waiting: list[dict[str, Any]] = []
 
     @property
     def name(self) -> str:
@@ -96,16 +107,15 @@ class MetricsCSV(Logger):
         row["step"] = step
         if "epoch" in metrics:
             row["epoch"] = int(metrics["epoch"])
-        new = [name for name in row if name not in self._columns]
-        if new or self._rows == 0:
-            rows = self._read()[: self._rows]
-            self._columns += new
-            self._rewrite(rows)
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
-        self._rows += 1
+        self._waiting.append(row)
+        try:
+            self._write_waiting()
+        except OSError as error:  # a disk that is full for a while must not end the training
+            log.warning("%s cannot be written (%s); trying again", self._path, error.strerror)
 
     def position(self) -> dict[str, Any]:
+        """Raises OSError if something logged cannot be brought to disk."""
+        self._write_waiting()
         if self._path.exists():
             _flush_to_disk(self._path)
         return {"rows": self._rows, "columns": list(self._columns)}
@@ -115,7 +125,25 @@ class MetricsCSV(Logger):
         rows = self._read()[: position["rows"]]
         self._rows = len(rows)
         if rows:
-            self._rewrite(rows)
+            self._rewrite(rows, self._columns)
+
+    def _write_waiting(self) -> None:
+        new = [name for row in self._waiting for name in row if name not in self._columns]
+        columns = [*self._columns, *dict.fromkeys(new)]
+        if new or self._rows == 0:
+            rows = self._read()[: self._rows]
+            self._rewrite([*rows, *self._waiting], columns)
+        else:
+            size = self._path.stat().st_size
+            try:
+                with self._path.open("a", newline="") as file:
+                    csv.DictWriter(file, columns).writerows(self._waiting)
+            except OSError:
+                os.truncate(self._path, size)
+                raise
+        self._columns = columns
+        self._rows += len(self._waiting)
+        self._waiting = []
 
     def _read(self) -> list[dict[str, str]]:
         if not self._path.exists():
@@ -123,15 +151,18 @@ class MetricsCSV(Logger):
         with self._path.open(newline="") as file:
             return list(csv.DictReader(file))
 
-    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+    def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
         part = self._path.with_name(f".{self._path.name}.part")
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._path)
+        try:
+            with part.open("w", newline="") as file:
+                writer = csv.DictWriter(file, columns, extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(rows)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self._path)
+        finally:
+            part.unlink(missing_ok=True)
         flush_folder(self._path.parent)
 
 

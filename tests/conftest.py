@@ -1,7 +1,9 @@
 """The command line in real processes, fast: forked from a server that has imported it all."""
 
+import ctypes
 import multiprocessing
 import os
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,14 @@ class Finished(NamedTuple):
     stderr: str
 
 
-def _child(argv: list[str], folder: str, out: str, environ: dict[str, str]) -> None:
+def _child(
+    argv: list[str],
+    folder: str,
+    out: str,
+    environ: dict[str, str],
+    limit_file_size: int | None = None,
+    obeys_permissions: bool = False,
+) -> None:
     for number, name in ((1, ".stdout"), (2, ".stderr")):
         descriptor = os.open(out + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
@@ -31,12 +40,27 @@ def _child(argv: list[str], folder: str, out: str, environ: dict[str, str]) -> N
     sys.argv = ["cifar_lightning", *argv]
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
+    if limit_file_size is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file_size, limit_file_size))
+    if obeys_permissions:
+        _obey_permissions()
     import fake_cifar10
 
     from cifar_lightning.__main__ import main
 
     fake_cifar10.install()
     main()
+
+
+def _obey_permissions() -> None:
+    """Take from root the capability that no file and no folder refuses it anything."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None)
+        header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # Linux's version 3 of the structure
+        sets = (ctypes.c_uint32 * 6)()
+        libc.capget(header, sets)
+        sets[0] &= ~0b110  # effective: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        assert libc.capset(header, sets) == 0
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +77,16 @@ Command = Callable[..., Finished]
 def command(fork_server: Any, tmp_path: Path) -> Command:
     """Run ``cifar_lightning`` with these arguments in ``tmp_path``, and wait for its end."""
 
-    def run(*argv: str, folder: Path = tmp_path, out: str = ".out", **environ: str) -> Finished:
+    def run(
+        *argv: str,
+        folder: Path = tmp_path,
+        out: str = ".out",
+        limit_file_size: int | None = None,
+        obeys_permissions: bool = False,
+        **environ: str,
+    ) -> Finished:
         printed = str(tmp_path / out)
-        arguments = (list(argv), str(folder), printed, environ)
+        arguments = (list(argv), str(folder), printed, environ, limit_file_size, obeys_permissions)
         process = fork_server.Process(target=_child, args=arguments)
         process.start()
         process.join(120)

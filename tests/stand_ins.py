@@ -1,5 +1,6 @@
 """What tests put in the place of the real thing, by class path on the command line."""
 
+import errno
 import os
 import signal
 from typing import Any
@@ -40,3 +41,25 @@ class SignalAt(Callback):
         if self._calls_left == 0:
             os.kill(os.getpid(), self._signum)
         self._calls_left -= 1
+
+
+class DiskFull(Callback):
+    """Lets no file be brought to disk between two steps.
+
+    Args:
+        first: the step from which on it is refused.
+        last: the step from which on it works again.
+    """
+
+    def __init__(self, first: int, last: int) -> None:
+        self._refused = range(first, last)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        fsync = os.fsync
+
+        def refuses(descriptor: int) -> None:
+            if trainer.global_step in self._refused:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            fsync(descriptor)
+
+        os.fsync = refuses  # type: ignore[assignment]

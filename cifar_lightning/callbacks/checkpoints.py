@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 KEY = "cifar_lightning"
 """The entry of a checkpoint that holds what this project adds to Lightning's."""
+FORMAT = 1
+"""Raised when an older entry can no longer be resumed from."""
 
 
 class Checkpoints(Checkpoint):
@@ -146,7 +148,7 @@ class Checkpoints(Checkpoint):
             for logger in trainer.loggers
             if isinstance(logger, Rewindable)
         }
-        checkpoint[KEY] = {"format": 1, "config": self.config, "logs": logs}
+        checkpoint[KEY] = {"format": FORMAT, "config": self.config, "logs": logs}
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -53,6 +53,9 @@ class EpochLine(Callback):
         self._console = Console(highlight=False, soft_wrap=True)
         self._started: float | None = None
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.perf_counter()  # a run resumed in mid-epoch does not start an epoch
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._print(trainer)  # of the epoch before: its means are known only now
         self._started = time.perf_counter()

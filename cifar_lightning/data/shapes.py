@@ -88,8 +88,8 @@ def _draw(outline: np.ndarray, numbers: np.random.Generator) -> np.ndarray:
     centre = numbers.uniform(0.75 * radius, side - 0.75 * radius, size=2)
     points = (outline * (1, squeeze)) @ rotation.T * radius + centre
 
-    background = numbers.uniform(0, 255, size=3)
-    colour = background + numbers.choice([-1, 1], size=3) * numbers.uniform(30, 130, size=3)
+    background = numbers.uniform(0, 120, size=3)
+    colour = background + numbers.uniform(20, 130, size=3)
     canvas = Image.new("RGB", (side, side), tuple(background.astype(int)))
     pen = ImageDraw.Draw(canvas)
     pen.polygon([tuple(p) for p in points], fill=_rgb(colour))
@@ -98,7 +98,7 @@ def _draw(outline: np.ndarray, numbers: np.random.Generator) -> np.ndarray:
         width = int(numbers.uniform(1, 4) * _SCALE)
         pen.line(tuple(ends), fill=_rgb(numbers.uniform(0, 255, size=3)), width=width)
     small = np.asarray(canvas.reduce(_SCALE), dtype=np.float32)
-    noise = numbers.standard_normal(small.shape, dtype=np.float32) * numbers.uniform(4, 24)
+    noise = numbers.standard_normal(small.shape, dtype=np.float32) * numbers.uniform(5, 30)
     return np.clip(small + noise, 0, 255).astype(np.uint8)
 
 
