@@ -12,6 +12,7 @@ from jsonargparse.typing import NonNegativeInt
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from cifar_lightning import slurm
 from cifar_lightning.callbacks import Checkpoints, RunSummary, progress_callbacks
 from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
 from cifar_lightning.checkpoint_io import DurableCheckpointIO
@@ -97,6 +98,8 @@ class CLI(LightningCLI):
             return
         self.config = parser.parse_args(arguments.about_the_checkpoint)
         name = self.config[arguments.command].ckpt_path
+        if name is None and arguments.command == "fit":
+            name = slurm.checkpoint_to_go_on_from(self._logs())
         if name is None:
             self.config = parser.parse_args(arguments.argv)
             return
@@ -180,8 +183,11 @@ class CLI(LightningCLI):
         try:
             self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
             checkpoints.stop.raise_if_asked()
-        except Interrupted:
-            self._say_how_to_go_on(checkpoints)
+        except Interrupted as interrupted:
+            if interrupted.signum == slurm.requeue_signal(self.trainer):
+                slurm.requeue()
+            else:
+                self._say_how_to_go_on(checkpoints)
             raise
         if checkpoints.unsaved is not None:
             raise UserError(f"{checkpoints.unsaved}: the final state of the run is lost.")
@@ -215,6 +221,8 @@ class CLI(LightningCLI):
             log.info("%s has gone on from there since: this run branches off.", found.run)
         if self.own_loggers:
             self.trainer.loggers = [RunTensorBoardLogger(self.run), MetricsCSV(self.run)]
+        if (job := slurm.job_id()) is not None:
+            (self.run / "slurm_job").write_text(job)
         path = self.run / "config.yaml"
         number = 1
         while path.exists():

@@ -44,15 +44,19 @@ class Postponed:
         self.signum: int | None = None
         self._before: dict[int, Any] = {}
 
-    def install(self) -> None:
-        self._before = {signum: signal.signal(signum, self._handle) for signum in SIGNALS}
+    def install(self, *more: int) -> None:
+        """Watch for Ctrl-C and SIGTERM, and for other signals given."""
+        watched = (*SIGNALS, *more)
+        self._before = {signum: signal.signal(signum, self._handle) for signum in watched}
 
     def remove(self) -> None:
+        """Give the signals back to whoever had them."""
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         self._before = {}
 
     def raise_if_asked(self) -> None:
+        """Raises Interrupted if a signal has come."""
         if self.signum is not None:
             raise Interrupted(self.signum)
 

@@ -79,6 +79,15 @@ def find_checkpoint(name: str, logs: Path) -> Found:
     )
 
 
+def newest_run_of_job(logs: Path, job: str) -> Path | None:
+    """The newest run that a SLURM job began and that has a checkpoint; None if there is none."""
+    for run in sorted(_runs(logs), key=_number, reverse=True):
+        mark = run / "slurm_job"
+        if mark.exists() and mark.read_text() == job:
+            return run if (run / "checkpoints" / "last.ckpt").exists() else None
+    return None
+
+
 def is_newest_run(run: Path) -> bool:
     """Whether ``--ckpt_path last`` means this run."""
     return all(_number(other) <= _number(run) for other in _runs(run.parent))

@@ -83,12 +83,14 @@ def command(fork_server: Any, tmp_path: Path) -> Command:
         out: str = ".out",
         limit_file_size: int | None = None,
         obeys_permissions: bool = False,
+        started: Callable[[int], None] = lambda pid: None,
         **environ: str,
     ) -> Finished:
         printed = str(tmp_path / out)
         arguments = (list(argv), str(folder), printed, environ, limit_file_size, obeys_permissions)
         process = fork_server.Process(target=_child, args=arguments)
         process.start()
+        started(process.pid)
         process.join(120)
         assert process.exitcode is not None, f"still running: {argv}"
         return Finished(

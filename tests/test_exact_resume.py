@@ -1,6 +1,9 @@
 """Promise: a run killed at any moment and resumed ends with the bits of one that was not."""
 
 import csv
+import os
+import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,8 @@ import pytest
 import torch
 from conftest import TINY, Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cifar_lightning.checkpoint_io import read_checkpoint
 
 EPOCHS, STEPS = 3, 8  # of a TINY run
 SCHEDULED = (
@@ -65,19 +70,23 @@ def _fit(folder: str) -> None:
     _child(["fit", *TINY, *SCHEDULED], folder, f"{folder}/.out", {})
 
 
+SAVE_OFTEN = ("--checkpoints.every_seconds", "0")
+
+
+def signal_at(hook: str, signal_name: str, call: int) -> tuple[str, ...]:
+    arguments = {"hook": hook, "signal_name": signal_name, "call": str(call)}
+    flags = [word for k, v in arguments.items() for word in (f"--trainer.callbacks.{k}", v)]
+    return ("--trainer.callbacks", "stand_ins.SignalAt", *flags)
+
+
 def interrupt_and_finish(
     command: Command, folder: Path, kills: list[tuple[str, str, int]]
 ) -> dict[str, Any]:
     """Fit with a signal at each of the given points, one process after the other, to the end."""
     resume: tuple[str, ...] = (*TINY, *SCHEDULED)
     for hook, signal_name, call in kills:
-        at = [
-            "--trainer.callbacks", "stand_ins.SignalAt",
-            "--trainer.callbacks.hook", hook,
-            "--trainer.callbacks.signal_name", signal_name,
-            "--trainer.callbacks.call", str(call),
-        ]  # fmt: skip
-        ended = command("fit", *resume, *at, "--checkpoints.every_seconds", "0", folder=folder)
+        at = signal_at(hook, signal_name, call)
+        ended = command("fit", *resume, *at, *SAVE_OFTEN, folder=folder)
         expected = {"SIGKILL": -9, "SIGINT": 130, "SIGTERM": 143}[signal_name]
         assert ended.status in (expected, 0), ended
         if list(folder.glob("lightning_logs/*/checkpoints/last.ckpt")):
@@ -105,11 +114,119 @@ BOUNDARIES = [
 ]
 
 
-@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM", "SIGINT"])
-@pytest.mark.parametrize(("hook", "call"), BOUNDARIES)
+SIGNALS = ["SIGKILL", "SIGTERM", "SIGINT"]
+EACH_ONCE = [(hook, call, SIGNALS[i % 3]) for i, (hook, call) in enumerate(BOUNDARIES)]
+THE_REST = [
+    (*boundary, signal_name)
+    for boundary in BOUNDARIES
+    for signal_name in SIGNALS
+    if (*boundary, signal_name) not in EACH_ONCE
+]
+
+
+@pytest.mark.parametrize(
+    ("hook", "call", "signal_name"),
+    [*EACH_ONCE, *(pytest.param(*point, marks=pytest.mark.slow) for point in THE_REST)],
+)
 def test_every_boundary(
-    hook: str, call: int, signal_name: str, command: Command, tmp_path: Path,
+    hook: str,
+    call: int,
+    signal_name: str,
+    command: Command,
+    tmp_path: Path,
     uninterrupted: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     kills = [(hook, signal_name, call)]
     assert_equal(interrupt_and_finish(command, tmp_path, kills), uninterrupted)
+
+
+HOOKS = [
+    ("on_train_batch_start", EPOCHS * STEPS),
+    ("on_before_optimizer_step", EPOCHS * STEPS),
+    ("on_train_batch_end", EPOCHS * STEPS),
+    ("on_validation_batch_end", EPOCHS * 2),
+]
+# CIFAR_LIGHTNING_KILLS=300 python -m pytest -m slow -k at_random
+KILLS = int(os.environ.get("CIFAR_LIGHTNING_KILLS", "100"))
+
+
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(s, marks=pytest.mark.slow) for s in range(2, KILLS // 3))]
+)
+def test_three_kills_at_random(
+    seed: int, command: Command, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    numbers = random.Random(seed)
+    kills = []
+    for _ in range(3):
+        hook, calls = numbers.choice(HOOKS)
+        kills.append((hook, numbers.choice(SIGNALS), numbers.randrange(calls // 2)))
+    assert_equal(interrupt_and_finish(command, tmp_path, kills), uninterrupted)
+
+
+@pytest.mark.parametrize("what", ["position", "metric sums", "optimizer", "scheduler", "logs"])
+def test_each_ingredient_is_needed(
+    what: str, command: Command, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    at = signal_at("on_train_batch_end", "SIGKILL", 12)
+    assert command("fit", *TINY, *SCHEDULED, *at, *SAVE_OFTEN).status == -9
+    forget = ("--trainer.callbacks", "stand_ins.Forget", "--trainer.callbacks.what", what)
+    assert command("fit", "--ckpt_path", "last", *forget).status == 0
+    with pytest.raises(AssertionError):
+        assert_equal(outcome(tmp_path / "lightning_logs/version_0"), uninterrupted)
+
+
+def test_more_epochs_are_what_they_would_have_been(
+    command: Command, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    assert command("fit", *TINY, *SCHEDULED, "--trainer.max_epochs", "1").status == 0
+    flags = ("--ckpt_path", "last", "--trainer.max_epochs", str(EPOCHS))
+    assert command("fit", *flags).status == 0
+    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), uninterrupted)
+
+
+def test_second_signal_stops_at_once(command: Command, tmp_path: Path) -> None:
+    at = (*signal_at("on_train_batch_start", "SIGINT", 5), "--trainer.callbacks.times", "2")
+    ended = command("fit", *TINY, *at, *SAVE_OFTEN)
+    assert ended.status == 130
+    assert "Traceback" not in ended.stderr
+    last = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    assert read_checkpoint(last)["global_step"] == 4
+
+
+def test_slurm_requeue(command: Command, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    job = {
+        "SLURM_JOB_ID": "71", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_PROCID": "0",
+        "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train",
+        "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    at = signal_at("on_train_batch_end", "SIGUSR1", 10)
+    ended = command("fit", *TINY, *SCHEDULED, *at, **job)
+    assert ended.status == 128 + signal.SIGUSR1, ended.stderr
+    assert (tmp_path / "asked").read_text() == "requeue 71\n"
+    # SLURM starts the same script again; only its environment tells that it is not the first time
+    ended = command(
+        "fit", *TINY, *SCHEDULED, "--trainer.callbacks", "null", **job, SLURM_RESTART_COUNT="1"
+    )
+    assert ended.status == 0, ended.stderr
+    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), uninterrupted)
+
+
+@pytest.mark.slow
+def test_killed_while_saving(command: Command, tmp_path: Path) -> None:
+    """A hundred SIGKILLs, each a little later in the writing of a checkpoint."""
+    big = ("--model.net", "stand_ins.Wide", "--checkpoints.every_seconds", "0")
+    assert command("fit", *TINY, *big, "--trainer.max_epochs", "1").status == 0
+    last = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    for number in range(100):
+        flags = (
+            "--ckpt_path", "last", "--trainer.max_epochs", "1000",
+            "--trainer.callbacks", "stand_ins.KillWhileSaving",
+            "--trainer.callbacks.after_seconds", str(number * 0.0005),
+        )  # fmt: skip
+        assert command("fit", *flags).status == -9
+        read_checkpoint(last)

@@ -11,6 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from cifar_lightning.interrupts import Postponed
 from cifar_lightning.loggers import Rewindable
+from cifar_lightning.slurm import requeue_signal
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Checkpoints(Checkpoint):
         self.unsaved: str | None = None
         """Why the newest state is not on disk; None when it is."""
         self._superseded: str | None = None
-        self._best_is_new = False
+        self._best_before: tuple[float | None, int | None, str | None] | None = None
         self._epoch_saved: int | None = None
         self._resumed = False
         self._saved_at = 0.0
@@ -68,13 +69,9 @@ class Checkpoints(Checkpoint):
 
     # --- when ---
 
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.stop.install()
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # after Lightning's own handlers, which would end the run at a batch's end with status 0
-        self.stop.remove()
-        self.stop.install()
+        self.stop.install(*([signum] if (signum := requeue_signal(trainer)) is not None else []))
         self._saved_at = time.monotonic()
         self._epoch_saved = trainer.current_epoch if self._resumed else None
         if self._resumed:
@@ -96,7 +93,7 @@ class Checkpoints(Checkpoint):
             return  # gradients of the batches before would be lost
         epoch_begins = batch_idx == 0 and self._epoch_saved != trainer.current_epoch
         due = time.monotonic() - self._saved_at >= self.every_seconds
-        if epoch_begins or due or self.stop.signum is not None:
+        if epoch_begins or due or self._best_before is not None or self.stop.signum is not None:
             self._save(trainer)
         self.stop.raise_if_asked()
 
@@ -117,12 +114,10 @@ class Checkpoints(Checkpoint):
             return
         score, best = float(value), self.best_score
         if best is None or (score > best if self.mode == "max" else score < best):
-            if not self._best_is_new:
-                self._superseded = self.best_name
+            self._best_before = (best, self.best_epoch, self.best_name)
             metric = self.monitor.replace("/", "_")
             self.best_score, self.best_epoch = score, trainer.current_epoch
             self.best_name = f"epoch={trainer.current_epoch}-{metric}={score:.4f}.ckpt"
-            self._best_is_new = True
 
     # --- what ---
 
@@ -166,19 +161,26 @@ class Checkpoints(Checkpoint):
             return
         self._saved_at = time.monotonic()
         self._epoch_saved = trainer.current_epoch
-        folder = self.run_folder(trainer) / "checkpoints"
-        try:
-            if self._best_is_new and self.best_name is not None:
-                path = folder / self.best_name
-                trainer.save_checkpoint(path)
-                self._best_is_new = False
-            path = folder / "last.ckpt"
-            trainer.save_checkpoint(path)
-            self.unsaved = None
+        if self._best_before is not None:
+            best_before, self._best_before = self._best_before, None
+            self._superseded = best_before[2]
+            if not self._write(trainer, str(self.best_name)):
+                # what could not be kept is not the best: a later epoch may still be kept
+                self.best_score, self.best_epoch, self.best_name = best_before
+                self._superseded = None
+        if self._write(trainer, "last.ckpt"):
             self._remove_superseded(trainer)
+
+    def _write(self, trainer: Trainer, name: str) -> bool:
+        path = self.run_folder(trainer) / "checkpoints" / name
+        try:
+            trainer.save_checkpoint(path)
         except OSError as error:
             self.unsaved = f"{path} could not be written ({error.strerror or error})"
             log.warning("%s; the older checkpoint is kept, training goes on", self.unsaved)
+            return False
+        self.unsaved = None
+        return True
 
     def _remove_superseded(self, trainer: Trainer) -> None:
         # only now that a checkpoint on disk no longer counts on it

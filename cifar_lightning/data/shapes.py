@@ -81,15 +81,15 @@ class Shapes(Source):
 
 def _draw(outline: np.ndarray, numbers: np.random.Generator) -> np.ndarray:
     side = 32 * _SCALE
-    radius = numbers.uniform(0.22, 0.42) * side
-    turn = numbers.uniform(-0.4, 0.4)
+    radius = numbers.uniform(0.26, 0.44) * side
+    turn = numbers.uniform(-0.35, 0.35)
     squeeze = numbers.uniform(0.75, 1.0)
     rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-    centre = numbers.uniform(0.75 * radius, side - 0.75 * radius, size=2)
+    centre = side / 2 + numbers.uniform(-0.16, 0.16, size=2) * side
     points = (outline * (1, squeeze)) @ rotation.T * radius + centre
 
     background = numbers.uniform(0, 120, size=3)
-    colour = background + numbers.uniform(20, 130, size=3)
+    colour = background + numbers.uniform(25, 135, size=3)
     canvas = Image.new("RGB", (side, side), tuple(background.astype(int)))
     pen = ImageDraw.Draw(canvas)
     pen.polygon([tuple(p) for p in points], fill=_rgb(colour))
