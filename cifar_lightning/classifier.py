@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
@@ -40,9 +41,10 @@ class ImageClassifier(LightningModule):
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
     ) -> None:
         super().__init__()
-        # Objects would be pickled into the checkpoint, which then could not be read with
-        # weights_only; the command line's plain description of them is saved in their place.
-        self.save_hyperparameters(ignore=["net", "optimizer", "lr_scheduler"], logger=False)
+        # From the command line these come as plain descriptions, by which load_from_checkpoint
+        # makes them again. Objects would make a checkpoint that weights_only cannot read.
+        objects = [] if _given_hyperparameters.get() else ["net", "optimizer", "lr_scheduler"]
+        self.save_hyperparameters(ignore=objects, logger=False)
         self.net = net
         self._make_optimizer = optimizer
         self._make_lr_scheduler = lr_scheduler

@@ -143,6 +143,14 @@ class CLI(LightningCLI):
 
     # --- commands ---
 
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        # the number of classes comes from the data: load_from_checkpoint shall do without them
+        self.model.hparams["net"]["init_args"] = {
+            **self.model.hparams["net"].get("init_args", {}),
+            "num_classes": self.datamodule.num_classes,
+        }
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
         plugins = config.plugins or []

@@ -127,6 +127,16 @@ def test_module_and_script_are_one_program() -> None:
     assert "--data.batch_size" in texts[0]
 
 
+def test_load_from_checkpoint(command: Command, tmp_path: Path) -> None:
+    ended = command("fit", *TINY, "--model.net", "AlexNet", "--trainer.max_epochs", "1")
+    assert ended.status == 0, ended.stderr
+    path = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    classifier = ImageClassifier.load_from_checkpoint(path)
+    assert isinstance(classifier.net, AlexNet)
+    weights = torch.load(path, weights_only=True)["state_dict"]["net.features.0.weight"]
+    assert torch.equal(next(classifier.net.parameters()), weights)
+
+
 def test_python_interface(tmp_path: Path) -> None:
     from pytorch_lightning import Trainer
 
