@@ -29,7 +29,7 @@ def main() -> None:
         if os.environ.get("CIFAR_LIGHTNING_TRACEBACK"):
             raise
         print(f"cifar_lightning: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(error.exit_status)
 
 
 def _quiet() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from jsonargparse import Namespace, lazy_instance
 from jsonargparse.typing import NonNegativeInt
 from pytorch_lightning import Trainer
@@ -18,7 +19,7 @@ from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
 from cifar_lightning.checkpoint_io import DurableCheckpointIO
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.interrupts import Interrupted
 from cifar_lightning.loggers import MetricsCSV, RunTensorBoardLogger
 from cifar_lightning.models import AlexNet
@@ -41,7 +42,12 @@ from cifar_lightning.runs import (
 log = logging.getLogger(__name__)
 
 DEFAULT_SEED = 42
-TRAINER_DEFAULTS = {"max_epochs": 20, "log_every_n_steps": 50, "enable_model_summary": False}
+TRAINER_DEFAULTS = {
+    "max_epochs": 20,
+    "devices": 1,  # Lightning's default, all there are, asks for what fit cannot do yet
+    "log_every_n_steps": 50,
+    "enable_model_summary": False,
+}
 
 
 class CLI(LightningCLI):
@@ -62,6 +68,13 @@ class CLI(LightningCLI):
         )
 
     # --- arguments ---
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, and the arguments of Lightning's methods that are no flags: checkpoints
+        are read with weights_only whatever one asks for, and predictions are always written."""
+        own = {"weights_only", "return_predictions"}
+        return {name: skipped | own for name, skipped in LightningCLI.subcommands().items()}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -179,14 +192,21 @@ class CLI(LightningCLI):
                 self.found.path,
             )
             return
+        if self.trainer.world_size > 1:
+            raise UsageError(
+                f"--trainer.devices: a batch is not yet shared out among {self.trainer.world_size} "
+                "processes; train on one device."
+            )
         data: CIFAR10DataModule = self.datamodule
         data.prepare_data()
         data.setup("fit")
+        checkpoints = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
+        checkpoints.config = self._plain(self.config)
+        checkpoints.data = data.fingerprint
+        self._check_data_are_those_of_the_run(data)
         if not self.trainer.fast_dev_run:
             self._open_run()
         self._introduce(model, data)
-        checkpoints = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
-        checkpoints.config = self._plain(self.config)
         checkpoints.run = self.run
         try:
             self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
@@ -215,6 +235,16 @@ class CLI(LightningCLI):
         write_predictions(path, self.datamodule, torch.cat(predictions))
         log.info("Predictions of %s for the held-out images: %s", self.found.path, path)
 
+    def _check_data_are_those_of_the_run(self, data: CIFAR10DataModule) -> None:
+        if self.found is None:
+            return
+        before = self.found.content[KEY]["data"]
+        if before not in (None, data.fingerprint):
+            raise UserError(
+                f"The training images are not those that {self.found.path} was trained on "
+                f"({data.fingerprint}; then {before}): bring them back, or start a new run."
+            )
+
     def _open_run(self) -> None:
         """Choose the folder of the run, and write down what was asked for."""
         logs = self._logs()
@@ -227,6 +257,7 @@ class CLI(LightningCLI):
             self.run = new_run(logs)
             branch(found, self.run)
             log.info("%s has gone on from there since: this run branches off.", found.run)
+        self._lock(self.run)
         if self.own_loggers:
             self.trainer.loggers = [RunTensorBoardLogger(self.run), MetricsCSV(self.run)]
         if (job := slurm.job_id()) is not None:
@@ -237,6 +268,16 @@ class CLI(LightningCLI):
             path = self.run / f"config-resume-{number}.yaml"
             number += 1
         path.write_text(yaml.safe_dump(self._plain(self.config), sort_keys=False))
+
+    def _lock(self, run: Path) -> None:
+        # held until the process ends: two of them would overwrite each other's checkpoints
+        self.lock = FileLock(run / ".lock")
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{run}: another process is training this run; wait for its end or stop it."
+            ) from None
 
     def _introduce(self, model: ImageClassifier, data: CIFAR10DataModule) -> None:
         parameters = sum(p.numel() for p in model.net.parameters())

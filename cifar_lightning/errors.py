@@ -6,3 +6,11 @@ class UserError(Exception):
 
     The message names the thing and says what to do about it.
     """
+
+    exit_status = 1
+
+
+class UsageError(UserError):
+    """The command line asks for what cannot be."""
+
+    exit_status = 2

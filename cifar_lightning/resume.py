@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def against_the_past(before: dict[str, Any], now: dict[str, Any]) -> dict[str, t
         what it was and what it becomes, by name.
 
     Raises:
-        UserError: something is asked for that would change what was already trained.
+        UsageError: something is asked for that would change what was already trained.
     """
     old, new = dict(_flat(before)), dict(_flat(now))
     changes = {}
@@ -105,7 +105,7 @@ def against_the_past(before: dict[str, Any], now: dict[str, Any]) -> dict[str, t
         if _is_in(name, _OF_THE_COMMAND) or old.get(name) == new.get(name):
             continue
         if _is_in(name, _PAST) and not _is_in(name, _MAY_MOVE):
-            raise UserError(
+            raise UsageError(
                 f"{_flag(name)} {new.get(name)} would change what this run has already trained "
                 f"with ({old.get(name)}): leave it out to go on, or start a new run."
             )

@@ -49,6 +49,8 @@ class Checkpoints(Checkpoint):
         """The folder of the run; the trainer's log_dir if None."""
         self.config: dict[str, Any] | None = None
         """The run's configuration, plain values; travels in the checkpoints."""
+        self.data: str | None = None
+        """The fingerprint of the training data; travels in the checkpoints."""
         self.best_score: float | None = None
         self.best_epoch: int | None = None
         self.best_name: str | None = None
@@ -76,6 +78,8 @@ class Checkpoints(Checkpoint):
         self._epoch_saved = trainer.current_epoch if self._resumed else None
         if self._resumed:
             self._remove_superseded(trainer)
+            for part in (self.run_folder(trainer) / "checkpoints").glob(".*.part"):
+                part.unlink()  # of a process that was killed while it was saving
             # the batch at hand when the checkpoint was taken has not been trained on
             progress = trainer.fit_loop.epoch_loop.batch_progress
             progress.total.ready = progress.total.completed
@@ -143,7 +147,12 @@ class Checkpoints(Checkpoint):
             for logger in trainer.loggers
             if isinstance(logger, Rewindable)
         }
-        checkpoint[KEY] = {"format": FORMAT, "config": self.config, "logs": logs}
+        checkpoint[KEY] = {
+            "format": FORMAT,
+            "config": self.config,
+            "data": self.data,
+            "logs": logs,
+        }
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -69,8 +69,9 @@ class EpochLine(Callback):
             return
         seconds = time.perf_counter() - self._started
         self._started = None
+        of_all = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         line = (
-            f"epoch {trainer.current_epoch:>3}/{trainer.max_epochs}"
+            f"epoch {trainer.current_epoch:>3}{of_all}"
             f"  train loss {metrics['train/loss_epoch']:.4f} acc {metrics['train/acc_epoch']:.2%}"
         )
         if "val/loss" in metrics:

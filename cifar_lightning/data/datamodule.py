@@ -1,5 +1,6 @@
 """A source, split and served in batches."""
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from cifar_lightning.data.batches import Batches
 from cifar_lightning.data.cifar10 import CIFAR10
 from cifar_lightning.data.randomness import epoch_order, stratified_split
 from cifar_lightning.data.source import LabelledImages, Source
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UsageError
 
 
 class CIFAR10DataModule(LightningDataModule):
@@ -69,6 +70,15 @@ class CIFAR10DataModule(LightningDataModule):
             + ("held out of them" if self.val_size else "of the test split (as the article does)")
         )
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a training image or label does; after ``setup("fit")``."""
+        assert self._train is not None
+        checksum = 0
+        for values in self._train:
+            checksum = zlib.crc32(values.numpy().data, checksum)
+        return f"{len(self._train.labels)} images, crc32 {checksum:08x}"
+
     def prepare_data(self) -> None:
         self.source.prepare()
 
@@ -87,7 +97,7 @@ class CIFAR10DataModule(LightningDataModule):
                     self._train.labels, self.val_size, self.seed
                 )
             except ValueError as error:
-                raise UserError(f"--data.val_size: {error}.") from error
+                raise UsageError(f"--data.val_size: {error}.") from error
 
     def train_dataloader(self) -> Batches:
         assert self._train is not None
