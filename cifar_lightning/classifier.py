@@ -3,6 +3,7 @@
 import warnings
 from typing import Any, Literal
 
+import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from cifar_lightning.errors import DivergedError
 from cifar_lightning.models import Network
 
 
@@ -82,12 +84,16 @@ class ImageClassifier(LightningModule):
         loss = F.cross_entropy(logits, labels)
         self.window.update(loss.detach(), logits.detach(), labels)
         if self._is_log_step(batch_idx):
+            self._check_loss()
             # self.log costs more than the metrics themselves: it is called at these steps alone
             self.log_dict(self.window.compute("train/{}"), prog_bar=True)
             for optimizer in self.trainer.optimizers:
                 self.log(f"lr-{type(optimizer).__name__}", optimizer.param_groups[0]["lr"])
             self._close_window()
         return loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._check_loss()  # the checkpoint before is the last good one: it must stay
 
     def on_train_epoch_end(self) -> None:
         self._close_window()
@@ -127,6 +133,15 @@ class ImageClassifier(LightningModule):
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         return bool(steps and (self.global_step + 1) % trainer.log_every_n_steps == 0)
 
+    def _check_loss(self) -> None:
+        """Raises DivergedError. Asked now and then: reading a value stops a GPU's work."""
+        if not (self.window.is_finite() and self.epoch.is_finite()):
+            lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise DivergedError(
+                f"The training loss is no longer finite at step {self.global_step} with learning "
+                f"rate {lr:g}: try a smaller --model.optimizer.lr."
+            )
+
     def _close_window(self) -> None:
         self.epoch.merge(self.window)
         self.window.reset()
@@ -161,6 +176,9 @@ class _Means(nn.Module):
                 name.format("loss"): self.loss.compute(),
                 name.format("acc"): self.acc.compute(),
             }
+
+    def is_finite(self) -> bool:
+        return bool(torch.isfinite(self.loss.mean_value))
 
     def reset(self) -> None:
         self.loss.reset()

@@ -1,6 +1,8 @@
 """The commands, their defaults, and what ``--ckpt_path last`` and ``best`` stand for."""
 
+import inspect
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,16 @@ from jsonargparse import Namespace, lazy_instance
 from jsonargparse.typing import NonNegativeInt
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cifar_lightning import slurm
+from cifar_lightning.arguments import Parser
 from cifar_lightning.callbacks import Checkpoints, RunSummary, progress_callbacks
 from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
 from cifar_lightning.checkpoint_io import DurableCheckpointIO
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
-from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.errors import DivergedError, UsageError, UserError
 from cifar_lightning.interrupts import Interrupted
 from cifar_lightning.loggers import MetricsCSV, RunTensorBoardLogger
 from cifar_lightning.models import AlexNet
@@ -64,6 +68,7 @@ class CLI(LightningCLI):
             save_config_callback=None,
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
+            parser_class=Parser,
             parser_kwargs={"prog": "cifar_lightning", "description": __doc__},
         )
 
@@ -157,11 +162,27 @@ class CLI(LightningCLI):
     # --- commands ---
 
     def instantiate_classes(self) -> None:
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            # jsonargparse wraps what a constructor says in the types that it tried
+            cause = re.search(r"Errors:\s+- (.*?)\n\s*- Expected", str(error), re.DOTALL)
+            raise UsageError(" ".join((cause[1] if cause else str(error)).split())) from error
+        classes = self.datamodule.num_classes
+        net = self.config[self.subcommand].model.net
+        asked = net.get("init_args", {}).get("num_classes", classes)
+        default = inspect.signature(type(self.model.net)).parameters["num_classes"].default
+        if asked not in (classes, default):
+            raise UsageError(
+                f"--model.net.num_classes {asked}: the data have {classes} classes, and the "
+                "network takes their number from them; leave it out."
+            )
+        if self.found is not None:
+            _check_weights(self.model, self.found)
         # the number of classes comes from the data: load_from_checkpoint shall do without them
         self.model.hparams["net"]["init_args"] = {
             **self.model.hparams["net"].get("init_args", {}),
-            "num_classes": self.datamodule.num_classes,
+            "num_classes": classes,
         }
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -204,6 +225,7 @@ class CLI(LightningCLI):
         checkpoints.config = self._plain(self.config)
         checkpoints.data = data.fingerprint
         self._check_data_are_those_of_the_run(data)
+        _check_network(model, data)
         if not self.trainer.fast_dev_run:
             self._open_run()
         self._introduce(model, data)
@@ -217,6 +239,9 @@ class CLI(LightningCLI):
             else:
                 self._say_how_to_go_on(checkpoints)
             raise
+        except DivergedError as error:
+            last = checkpoints.run_folder(self.trainer) / "checkpoints" / "last.ckpt"
+            raise UserError(f"{error} The last good checkpoint is {last}.") from error
         if checkpoints.unsaved is not None:
             raise UserError(f"{checkpoints.unsaved}: the final state of the run is lost.")
 
@@ -308,6 +333,44 @@ class CLI(LightningCLI):
             log.warning("%s: what is there is older.", checkpoints.unsaved)
         path = "last" if is_newest_run(self.run) else self.run / "checkpoints" / "last.ckpt"
         log.info("To go on: python -m cifar_lightning fit --ckpt_path %s", path)
+
+
+def _check_weights(model: ImageClassifier, found: Found) -> None:
+    own, theirs = (
+        {name: tuple(weights.shape) for name, weights in state.items()}
+        for state in (model.state_dict(), found.content["state_dict"])
+    )
+    for name in sorted(own.keys() | theirs.keys()):
+        if own.get(name) != theirs.get(name):
+            raise UserError(
+                f"{found.path} holds another network than {type(model.net).__name__} for "
+                f"{getattr(model.net, 'num_classes', 'these')} classes: {name} is "
+                f"{theirs.get(name, 'not there')} instead of {own.get(name, 'not there')}."
+            )
+
+
+def _check_network(model: ImageClassifier, data: CIFAR10DataModule) -> None:
+    """Find out before a run is begun whether network, optimizer and schedule fit together."""
+    name = type(model.net).__name__
+    images, _ = next(iter(data.val_dataloader()))
+    training = model.net.training
+    model.net.eval()
+    try:
+        with torch.no_grad():
+            logits = model.net(data.normalise(images[:1]))
+    except RuntimeError as error:
+        raise UsageError(f"--model.net {name} cannot take these images: {error}") from error
+    finally:
+        model.net.train(training)
+    if logits.shape != (1, data.num_classes):
+        raise UsageError(
+            f"--model.net {name} gives {tuple(logits.shape[1:])} outputs for an image, but the "
+            f"data have {data.num_classes} classes."
+        )
+    try:
+        model.configure_optimizers()
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
 
 
 def _asks_for_text(argv: list[str]) -> bool:

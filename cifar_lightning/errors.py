@@ -10,6 +10,10 @@ class UserError(Exception):
     exit_status = 1
 
 
+class DivergedError(UserError):
+    """The loss is no longer a number."""
+
+
 class UsageError(UserError):
     """The command line asks for what cannot be."""
 

@@ -35,7 +35,7 @@ def _child(
         descriptor = os.open(out + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
     os.chdir(folder)
-    os.environ.update(environ)
+    os.environ.update({"XDG_CACHE_HOME": str(Path(out).with_name(".cache")), **environ})
     sys.path.insert(0, str(TESTS))
     sys.argv = ["cifar_lightning", *argv]
     sys.stdout = os.fdopen(1, "w", buffering=1)

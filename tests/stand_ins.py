@@ -24,6 +24,13 @@ class Tiny(nn.Module):
         return logits
 
 
+class OneOutput(Tiny):
+    """A network that does not do what it is asked."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__(1)
+
+
 class Wide(Tiny):
     """Some megabytes of parameters, so that saving them takes a while."""
 

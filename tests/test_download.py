@@ -220,13 +220,60 @@ def test_folder_alone_and_read_only(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cifar-10-batches-py"]
 
 
-def test_pickle_with_wrong_checksum_is_not_read(tmp_path: Path) -> None:
+def test_hashed_once_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(ARCHIVE)
+    CIFAR10(tmp_path).prepare()
+    CIFAR10(tmp_path).prepare()
+    hashed: list[str] = []
+    holds = cifar10._holds
+
+    def watched(path: Path, md5: str) -> bool:
+        hashed.append(path.name)
+        return holds(path, md5)
+
+    monkeypatch.setattr(cifar10, "_holds", watched)
+    CIFAR10(tmp_path).prepare()
+    assert hashed == []
+    path = tmp_path / "cifar-10-batches-py/test_batch"
+    path.write_bytes(path.read_bytes()[::-1])  # the same size
+    CIFAR10(tmp_path).prepare()
+    assert "test_batch" in hashed
+    assert len(CIFAR10(tmp_path).load("test").labels) == IMAGES_PER_FILE
+
+
+def test_archive_in_a_folder_one_may_only_read(command: Command, tmp_path: Path) -> None:
+    root = tmp_path / "shared"
+    root.mkdir()
+    (root / "cifar-10-python.tar.gz").write_bytes(ARCHIVE)
+    root.chmod(0o555)
+    flags = ["--model.net", "stand_ins.Tiny", "--data.val_size", "50", "--trainer.max_epochs", "1"]
+    environ = environment(BELIEFS, [], None)
+    ended = command(
+        "fit", *flags, "--data.source.root", "shared", obeys_permissions=True, **environ
+    )
+    root.chmod(0o755)
+    assert ended.status == 0, ended.stderr
+    assert "stays packed" in ended.stderr
+    assert [path.name for path in root.iterdir()] == ["cifar-10-python.tar.gz"]
+
+
+def test_disk_full_while_unpacking(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/cifar-10-python.tar.gz").write_bytes(ARCHIVE)
+    flags = ["--model.net", "stand_ins.Tiny", "--data.val_size", "50", "--trainer.max_epochs", "1"]
+    ended = command("fit", *flags, limit_file_size=50_000, **environment(BELIEFS, [], None))
+    assert "stays packed (File too large)" in ended.stderr  # and is read as it is
+    assert list((tmp_path / "data").rglob("*batch*/*")) == []
+    assert ended.status == 0, ended.stderr
+
+
+def test_pickle_that_wants_more_than_arrays_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(ARCHIVE)
     CIFAR10(tmp_path).prepare()
     touched = tmp_path / "touched"
     code = b"cos\nsystem\n(S'touch %s'\ntR." % str(touched).encode()
     (tmp_path / "cifar-10-batches-py/test_batch").write_bytes(code)
-    with pytest.raises(UserError, match="test_batch is damaged"):
+    with pytest.raises(UserError, match=r"system is no part of CIFAR-10"):
         CIFAR10(tmp_path).load("test")
     assert not touched.exists()
 

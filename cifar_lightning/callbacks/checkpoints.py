@@ -41,7 +41,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         super().__init__()
         if mode not in ("max", "min"):
-            raise ValueError(f"mode {mode!r} must be 'max' or 'min'")
+            raise ValueError(f"checkpoints.mode {mode!r} must be 'max' or 'min'")
+        if every_seconds < 0:
+            raise ValueError(f"checkpoints.every_seconds {every_seconds} must not be negative")
         self.every_seconds = every_seconds
         self.monitor = monitor
         self.mode = mode

@@ -2,12 +2,14 @@
 
 import hashlib
 import io
+import json
 import logging
 import pickle
 import tarfile
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 _ARCHIVE = "cifar-10-python.tar.gz"
 _ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 _FOLDER = "cifar-10-batches-py"
+_NOTE = ".whole.json"  # sizes and times of the files when their checksums held
 # md5 of the files in the archive, as in torchvision.datasets.CIFAR10
 _FILES_MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -64,20 +67,23 @@ class CIFAR10(Source):
         return _CLASS_NAMES
 
     def prepare(self) -> None:
-        """Make sure that the six files are in ``root``: unpack them, or fetch and unpack them.
+        """Make sure that the data are in ``root``, whole: fetch, unpack or mend what is needed.
 
         Raises:
             UserError: the archive cannot be had or unpacked; says where to put it by hand.
         """
-        if self._folder_is_good():
+        if self._is_ready():
             return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             # of several processes one fetches and unpacks, the others find its result
             with FileLock(self.root / ".cifar-10.lock"):
-                if not self._folder_is_good():
+                if not self._is_ready():
                     self._fetch_and_unpack()
         except OSError as error:
+            if self._archive_holds():  # in a folder that one may only read
+                log.info("%s stays packed (%s)", self._archive, error.strerror)
+                return
             raise UserError(
                 f"CIFAR-10 cannot be put into {self.root} ({error}): make room there, make it "
                 "writable, or choose another folder with --data.source.root."
@@ -85,67 +91,128 @@ class CIFAR10(Source):
 
     def load(self, split: Split) -> LabelledImages:
         names = [n for n in _FILES_MD5 if n.startswith("data" if split == "train" else "test")]
-        batches = [self._read(name) for name in names]
+        batches = [_unpickle(content) for content in self._contents(names)]
         images = np.concatenate([images for images, _ in batches])
         labels = np.concatenate([labels for _, labels in batches])
         return LabelledImages(torch.from_numpy(images), torch.from_numpy(labels))
 
-    def _read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        path = self.root / _FOLDER / name
-        content = path.read_bytes()
-        # a pickle can run code: none is opened whose checksum does not hold
-        if _md5(io.BytesIO(content)) != _FILES_MD5[name]:
-            raise UserError(f"{path} is damaged: remove it and start again, it is then replaced.")
-        batch = pickle.loads(content, encoding="bytes")
-        rows = np.asarray(batch[b"data"]).reshape(-1, 3, 32, 32)  # channels first in the file
-        images = np.ascontiguousarray(rows.transpose(0, 2, 3, 1))
-        return images, np.asarray(batch[b"labels"], dtype=np.int64)
+    @property
+    def _archive(self) -> Path:
+        return self.root / _ARCHIVE
 
-    def _folder_is_good(self) -> bool:
-        folder = self.root / _FOLDER
-        if not folder.is_dir():
+    @property
+    def _folder(self) -> Path:
+        return self.root / _FOLDER
+
+    def _contents(self, names: list[str]) -> Iterator[bytes]:
+        if not all((self._folder / name).is_file() for name in names) and self._archive.is_file():
+            contents = _members(self._archive)
+            yield from (contents[name] for name in names)
+            return
+        for name in names:
+            try:
+                yield (self._folder / name).read_bytes()
+            except OSError as error:
+                raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+    def _is_ready(self) -> bool:
+        """Whether the six files are whole. Hashing 180 MB at every start would be noticed: files
+        that have neither another size nor another time than when they were whole are whole."""
+        if not self._folder.is_dir():
             return False
-        damaged = [name for name, md5 in _FILES_MD5.items() if not _holds(folder / name, md5)]
+        found = {name: _size_and_time(self._folder / name) for name in _FILES_MD5}
+        note = self._folder / _NOTE
+        with suppress(OSError, ValueError):
+            if json.loads(note.read_text()) == found:
+                return True
+        damaged = [name for name, md5 in _FILES_MD5.items() if not _holds(self._folder / name, md5)]
         if damaged:
-            log.warning("%s: %s missing or damaged", folder, ", ".join(damaged))
-        return not damaged
+            log.warning("%s: %s missing or damaged", self._folder, ", ".join(damaged))
+            return False
+        with suppress(OSError):  # where one may only read, the next start hashes again
+            note.write_text(json.dumps(found))
+        return True
+
+    def _archive_holds(self) -> bool:
+        return _holds(self._archive, _ARCHIVE_MD5)
 
     def _fetch_and_unpack(self) -> None:
-        archive = self.root / _ARCHIVE
-        if not _holds(archive, _ARCHIVE_MD5):
-            if archive.exists():
-                log.warning("%s is damaged or incomplete: fetching it again", archive)
+        if not self._archive_holds():
+            if self._archive.exists():
+                log.warning("%s is damaged or incomplete: fetching it again", self._archive)
             try:
-                fetch(self.mirrors, archive, _ARCHIVE_MD5)
+                fetch(self.mirrors, self._archive, _ARCHIVE_MD5)
             except UserError as error:
                 raise UserError(
                     f"{error}\n"
-                    f"Put the archive there by hand: {archive.absolute()} (md5 {_ARCHIVE_MD5}),\n"
+                    f"Put the archive there by hand: {self._archive.absolute()} "
+                    f"(md5 {_ARCHIVE_MD5}),\n"
                     "or train on pictures drawn by the program, without any download:\n"
                     "  python -m cifar_lightning fit --config configs/quickstart.yaml"
                 ) from error
-        _unpack(archive, self.root / _FOLDER)
+        _unpack(self._archive, self._folder)
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """Write the six files into ``folder``, each under another name first: what is there under its
-    own name is whole. The paths within the archive are not used."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _members(archive: Path) -> dict[str, bytes]:
+    """The six files in the archive by their names; the paths in it are not used."""
+    contents = {}
     with tarfile.open(archive) as tar:
         for member in tar:
             name = Path(member.name).name
-            content = tar.extractfile(member) if name in _FILES_MD5 else None
-            if content is None:
-                continue
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.", delete=False) as file:
-                part = Path(file.name)
-                try:
-                    file.write(content.read())
-                    file.flush()
-                    part.chmod(0o644)
-                    part.replace(folder / name)
-                finally:
-                    part.unlink(missing_ok=True)
+            file = tar.extractfile(member) if name in _FILES_MD5 else None
+            if file is not None:
+                contents[name] = file.read()
+    return contents
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Write the six files, each under another name first: what bears its own name is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _members(archive).items():
+        part = folder / f".{name}.part"
+        try:
+            part.write_bytes(content)
+            part.replace(folder / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes arrays and nothing else: a pickle can run any code, and a folder shared by many is
+    not to be trusted further than that."""
+
+    _ALLOWED: ClassVar = {
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of CIFAR-10")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _unpickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 N×32×32×3 and labels int64 N of one file."""
+    try:
+        batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        rows = np.asarray(batch[b"data"]).reshape(-1, 3, 32, 32)  # channels first in the file
+        labels = np.asarray(batch[b"labels"], dtype=np.int64)
+    except Exception as error:  # a damaged pickle raises anything
+        raise UserError(
+            f"A file of CIFAR-10 is damaged ({error}): remove the folder {_FOLDER} and start "
+            "again; it is then made anew."
+        ) from error
+    return np.ascontiguousarray(rows.transpose(0, 2, 3, 1)), labels
+
+
+def _size_and_time(path: Path) -> list[int] | None:
+    with suppress(OSError):
+        status = path.stat()
+        return [status.st_size, status.st_mtime_ns]
+    return None
 
 
 def _holds(path: Path, md5: str) -> bool:

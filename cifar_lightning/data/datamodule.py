@@ -29,6 +29,9 @@ class CIFAR10DataModule(LightningDataModule):
         seed: decides which images are held out and the order of every epoch.
         mean: subtracted from each channel, on the scale where pixels go from 0 to 1.
         std: each channel is divided by it after that.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
 
     def __init__(
@@ -41,6 +44,13 @@ class CIFAR10DataModule(LightningDataModule):
         std: Sequence[float] = (0.5, 0.5, 0.5),
     ) -> None:
         super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size {batch_size} must be at least 1")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(
+                f"data.mean {list(mean)} and data.std {list(std)} must be three numbers each, "
+                "one for each channel, those of std above 0"
+            )
         self.source = source or CIFAR10()
         self.batch_size = batch_size
         self.val_size = val_size

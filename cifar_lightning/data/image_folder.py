@@ -1,29 +1,48 @@
 """Images sorted into folders, one for each class."""
 
+import hashlib
+import logging
+import os
+import warnings
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pooch
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from cifar_lightning.data.source import LabelledImages, Source, Split
 from cifar_lightning.errors import UserError
 
-_SIZE = (32, 32)
+log = logging.getLogger(__name__)
+
+_SIDE = 32
+_NOT_IMAGES = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 
 
 class ImageFolder(Source):
-    """``root/train/<class>/*`` and ``root/test/<class>/*``: 32×32, in any format Pillow reads.
+    """``root/train/<class>/*`` and ``root/test/<class>/*``, in any format Pillow reads.
 
-    The classes are the folders of ``train``, sorted by name. Hidden files are left out.
+    The classes are the folders of ``train``, sorted by name. Greyscale, palette, CMYK and
+    transparent images become RGB, and are turned as their EXIF says. Hidden files are left out.
+    What was decoded is kept in the user's cache folder, until a file changes.
 
     Args:
         root: the folder that holds ``train`` and ``test``.
+        resize: scale square images to so many pixels a side; without it all must be 32×32.
+
+    Raises:
+        ValueError: ``resize`` is not positive.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, resize: int | None = None) -> None:
+        if resize is not None and resize < 1:
+            raise ValueError(f"data.source.resize {resize} must be at least 1")
         self.root = Path(root).expanduser()
+        self._side = resize or _SIDE
+        self.resize = resize
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -38,12 +57,17 @@ class ImageFolder(Source):
                 f"{self.root}: train and test must have the same class folders, but "
                 f"{', '.join(odd)} is in one of them only: add or rename the folder."
             )
-        files = [_image_files(folder) for folder in folders]
-        paths = [path for of_class in files for path in of_class]
-        images = np.empty((len(paths), *_SIZE, 3), dtype=np.uint8)
-        for row, path in zip(images, paths, strict=True):
-            row[...] = _decode(path)
+        files = [_files(folder) for folder in folders]
         labels = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files])
+        flat = [file for of_class in files for file in of_class]
+        cache = self._cache(split, flat)
+        shape = (len(flat), self._side, self._side, 3)
+        images = _read(cache, shape)
+        if images is None:
+            images = np.empty(shape, dtype=np.uint8)
+            for row, file in zip(images, flat, strict=True):
+                row[...] = self._decode(file.path)
+            _write(cache, images)
         return LabelledImages(torch.from_numpy(images), torch.from_numpy(labels))
 
     def _class_folders(self, split: Split) -> list[Path]:
@@ -56,23 +80,77 @@ class ImageFolder(Source):
             raise UserError(f"{folder} holds no class folders: {wanted}.")
         return found
 
+    def _decode(self, path: str) -> np.ndarray:
+        try:
+            with Image.open(path) as file, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a palette with transparency is no reason to worry
+                image = ImageOps.exif_transpose(file).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(
+                f"{path} cannot be read as an image ({type(error).__name__}): mend or remove it."
+            ) from error
+        width, height = image.size
+        if (width, height) == (self._side, self._side):
+            return np.asarray(image)
+        if self.resize is None:
+            raise UserError(
+                f"{path} is {width}×{height} pixels and must be {_SIDE}×{_SIDE}: scale it, or "
+                f"have square images scaled with --data.source.resize {_SIDE}."
+            )
+        if width != height:
+            raise UserError(f"{path} is {width}×{height} pixels, not square: crop it.")
+        return np.asarray(image.resize((self._side, self._side), Image.Resampling.LANCZOS))
 
-def _image_files(folder: Path) -> list[Path]:
-    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
-    if not files:
+    def _cache(self, split: Split, files: list["_File"]) -> Path:
+        """Where the decoded images of exactly these files are, or shall be."""
+        where = hashlib.sha256(f"{self.root.absolute()} {split}".encode()).hexdigest()[:12]
+        what = hashlib.sha256(repr((self.resize, files)).encode()).hexdigest()[:24]
+        return Path(pooch.os_cache("cifar_lightning")) / f"{where}-{what}.npy"
+
+
+class _File(NamedTuple):
+    path: str
+    size: int
+    modified: int
+    """Nanoseconds since the epoch."""
+
+
+def _files(folder: Path) -> list[_File]:
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.lower() in _NOT_IMAGES:
+                continue
+            if entry.is_dir():
+                raise UserError(
+                    f"{entry.path} is a folder within a class: put its images directly into "
+                    f"{folder}."
+                )
+            status = entry.stat()
+            found.append(_File(entry.path, status.st_size, status.st_mtime_ns))
+    if not found:
         raise UserError(f"{folder} holds no images: put the images of that class there.")
-    return files
+    return sorted(found)
 
 
-def _decode(path: Path) -> np.ndarray:
+def _read(cache: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     try:
-        with Image.open(path) as image:
-            pixels = image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as an image ({error}): mend or remove it."
-        ) from error
-    if pixels.size != _SIZE:
-        width, height = pixels.size
-        raise UserError(f"{path} is {width}×{height} pixels and must be 32×32: resize it.")
-    return np.asarray(pixels)
+        images: np.ndarray = np.load(cache, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _write(cache: Path, images: np.ndarray) -> None:
+    """A cache that cannot be written costs time at the next start, and nothing else."""
+    part = cache.with_suffix(f".{os.getpid()}.part")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.save(file, images)
+        for outdated in cache.parent.glob(f"{cache.name.split('-')[0]}-*.npy"):
+            outdated.unlink(missing_ok=True)
+        part.replace(cache)
+    except OSError as error:
+        log.info("The decoded images are not kept: %s (%s)", cache.parent, error.strerror)
+        part.unlink(missing_ok=True)

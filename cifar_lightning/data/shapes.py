@@ -62,7 +62,7 @@ class Shapes(Source):
 
     def __init__(self, size: int = 10_000, seed: int = 0) -> None:
         if size < 50 or size % 50:
-            raise ValueError(f"size {size} must be a positive multiple of 50")
+            raise ValueError(f"data.source.size {size} must be a positive multiple of 50")
         self.size = size
         self.seed = seed
 

@@ -1,0 +1,96 @@
+"""Wrong usage, answered in one sentence that names the thing and the remedy."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from pytorch_lightning.cli import LightningArgumentParser
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cifar_lightning.data import Source
+from cifar_lightning.models import Network
+
+# What can be named without its module, by option.
+_CLASSES = {
+    "data.source": Source,
+    "model.net": Network,
+    "model.optimizer": Optimizer,
+    "model.lr_scheduler": LRScheduler,
+}
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser, less the forty lines with which jsonargparse answers a typing error."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # an abbreviation that is unique today means something else tomorrow
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
+        options = [word for action in parser._actions for word in action.option_strings]
+        command = parser.prog.replace(" [options]", "").replace("cifar_lightning ", "")
+        command = "" if command == "cifar_lightning" else f" {command}"
+        print(
+            f"cifar_lightning: {one_sentence(message, options)} "
+            f"(python -m cifar_lightning{command} --help lists what there is)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def one_sentence(message: str, options: Iterable[str]) -> str:
+    """What a message of jsonargparse comes down to.
+
+    Args:
+        message: several lines, with the types that it tried.
+        options: the options that there are.
+    """
+    if found := re.match(r"unrecognized arguments: (\S+)", message):
+        word = found[1].split("=")[0]
+        return f"there is no option {word}{_did_you_mean(word, options)}"
+    if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+        names = found[2].replace("'", "").split(", ")
+        there_are = f"there are {', '.join(names)}"
+        return f"there is no command {found[1]}{_did_you_mean(found[1], names)}; {there_are}"
+    if found := re.match(r'expected "subcommand" to be one of \{(.*?)\}', message):
+        return f"a command is missing: {found[1].replace(',', ', ')}"
+    if found := re.match(r'Parser key "(.*?)":', message):
+        return _about(found[1], message)
+    return " ".join(message.split())[:300]
+
+
+def _about(key: str, message: str) -> str:
+    values = re.findall(r"(?:Given value|Got value): (.*)", message)
+    value = values[-1].strip() if values else ""
+    if nested := re.match(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)", value):
+        key, value = f"{key}.{nested[1]}", nested[2]
+    if key in _CLASSES and re.search("dot import path|not accessible", message):
+        value = value or re.findall(r"path (?:but|string:) ?(\S+)", message)[-1]
+        names = sorted(_names(_CLASSES[key]))
+        return f"--{key} {value}: there is no such class{_did_you_mean(value, names)}" + (
+            f"; there are {', '.join(names)}" if len(names) < 10 else ""
+        )
+    types = dict.fromkeys(re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message))
+    types.pop("NoneType", None)
+    if types:
+        return f"--{key} {value}: must be {' or '.join(types)}"
+    details = [line.strip(" -") for line in message.splitlines()[1:]]
+    detail = next((d for d in details if d and "Union subtypes" not in d), message)
+    return f"--{key} {value}: {detail[:300]}".replace(" :", ":")
+
+
+def _names(base: type) -> set[str]:
+    """The public subclasses; jsonargparse makes some of its own to hold defaults."""
+    children: list[type] = base.__subclasses__()
+    own = {base.__name__} - {root.__name__ for root in _CLASSES.values()}
+    names = own.union(*[_names(child) for child in children])
+    return {name for name in names if not name.startswith(("_", "LazyInstance"))}
+
+
+def _did_you_mean(word: str, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f", did you mean {close[0]}?" if close else ""

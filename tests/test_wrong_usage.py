@@ -1,0 +1,133 @@
+"""Promise: bad input gets one sentence that names the thing, and nothing on disk changes."""
+
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Command
+
+FIT = ("fit", *TINY)
+FILES = {
+    "malformed.yaml": "data: [1, 2\n",
+    "list.yaml": "- 1\n",
+    "unknown_key.yaml": "data:\n  val_siz: 3\n",
+    "of_test.yaml": "test:\n  data:\n    val_size: 3\n",
+    "wrong_type.yaml": "data:\n  batch_size: many\n",
+    "some.ckpt": "no checkpoint",
+    "empty.ckpt": "",
+}
+
+# arguments, what the sentence must hold, exit status
+WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
+    ((), ("a command is missing", "fit"), 2),
+    (("ft",), ("no command ft", "did you mean fit?"), 2),
+    (("fit", "stray"), ("stray",), 2),
+    (("fit", "--data.source", "CIFAR100"), ("--data.source CIFAR100", "mean CIFAR10?"), 2),
+    (("fit", "--data.source", "Shape"), ("--data.source Shape", "did you mean Shapes?"), 2),
+    (("fit", "--model.net", "AlexNat"), ("--model.net AlexNat", "did you mean AlexNet?"), 2),
+    (("fit", "--model.optimizer", "SDG"), ("--model.optimizer SDG", "did you mean SGD?"), 2),
+    (("fit", "--model.lr_scheduler", "StepLr"), ("--model.lr_scheduler StepLr", "StepLR?"), 2),
+    (("fit", "--model.lr_scheduler", "StepLR"), ("required", "step_size"), 2),
+    (("fit", "--model.lr_scheduler", "OneCycleLR"), ("required", "max_lr"), 2),
+    (("fit", "--model.optimizer.momentun", "0.5"), ("momentun",), 2),
+    (("fit", "--model.optimizer.lr", "fast"), ("lr fast", "float"), 2),
+    ((*FIT, "--model.optimizer.lr", "-1"), ("--model.optimizer", "learning rate: -1"), 2),
+    ((*FIT, "--model.optimizer.momentum", "-1"), ("--model.optimizer", "momentum"), 2),
+    (("fit", "--trainer.max_epoch", "3"), ("--trainer.max_epoch,", "--trainer.max_epochs?"), 2),
+    (("fit", "--trainer.max_epochs", "many"), ("--trainer.max_epochs many", "int"), 2),
+    ((*FIT, "--trainer.max_epochs", "-3"), ("max_epochs", "-3"), 2),
+    (("fit", "--data.batch_size", "1.5"), ("--data.batch_size 1.5", "int"), 2),
+    ((*FIT, "--data.batch_size", "0"), ("data.batch_size 0",), 2),
+    ((*FIT, "--data.batch_size", "-64"), ("data.batch_size -64",), 2),
+    ((*FIT, "--data.val_size", "-50"), ("--data.val_size", "-50"), 2),
+    ((*FIT, "--data.val_size", "33"), ("--data.val_size", "33", "10 classes"), 2),
+    ((*FIT, "--data.val_size", "300"), ("--data.val_size", "300"), 2),
+    ((*FIT, "--data.std", "[0,0,0]"), ("data.std [0.0, 0.0, 0.0]",), 2),
+    ((*FIT, "--data.mean", "[1,2]"), ("data.mean [1.0, 2.0]",), 2),
+    ((*FIT, "--data.source.size", "77"), ("data.source.size 77",), 2),
+    ((*FIT, "--model.net.num_classes", "7"), ("--model.net.num_classes 7", "10 classes"), 2),
+    ((*FIT, "--model.net", "torch.nn.ReLU"), ("num_classes",), 2),
+    ((*FIT, "--model.net", "stand_ins.OneOutput"), ("OneOutput", "10 classes"), 2),
+    ((*FIT, "--checkpoints.mode", "best"), ("checkpoints.mode 'best'",), 2),
+    ((*FIT, "--checkpoints.every_seconds", "-1"), ("checkpoints.every_seconds -1",), 2),
+    (("fit", "--seed_everything", "-1"), ("--seed_everything", "-1"), 2),
+    (("fit", "--seed_everything", "x"), ("--seed_everything", "x"), 2),
+    ((*FIT, "--trainer.accelerator", "cuda"), ("cuda",), 2),
+    ((*FIT, "--trainer.accelerator", "quantum"), ("quantum",), 2),
+    ((*FIT, "--trainer.devices", "0"), ("devices",), 2),
+    ((*FIT, "--trainer.devices", "2"), ("--trainer.devices", "one device"), 2),
+    ((*FIT, "--trainer.strategy", "dpp"), ("strategy", "dpp"), 2),
+    ((*FIT, "--trainer.precision", "7"), ("--trainer.precision 7",), 2),
+    ((*FIT, "--trainer.limit_train_batches", "-5"), ("limit_train_batches", "-5"), 2),
+    ((*FIT, "--trainer.profiler", "zzz"), ("profiler",), 2),
+    (("fit", "--trainer.logger", "Nope"), ("--trainer.logger Nope",), 2),
+    (("fit", "--config"), ("--config", "expected one argument"), 2),
+    (("fit", "--config", "missing.yaml"), ("--config", "missing.yaml"), 2),
+    (("fit", "--config", "malformed.yaml"), ("config", "line 2"), 2),
+    (("fit", "--config", "list.yaml"), ("config",), 2),
+    (("fit", "--config", "unknown_key.yaml"), ("data.val_siz",), 2),
+    (("fit", "--config", "of_test.yaml"), ("fit", "test.data.val_size"), 2),
+    (("fit", "--config", "wrong_type.yaml"), ("--data.batch_size many", "int"), 2),
+    (("fit", "--data.source", "ImageFolder", "--data.source.root", "nowhere"), ("nowhere",), 1),
+    (("fit", "--ckpt_path", "last"), ("--ckpt_path last", "no run"), 1),
+    (("fit", "--ckpt_path", "best"), ("--ckpt_path best", "no run"), 1),
+    (("test",), ("--ckpt_path best", "no run"), 1),
+    (("test", "--ckpt_path", "nope.ckpt"), ("nope.ckpt: there is no such checkpoint",), 1),
+    (("test", "--ckpt_path", "some.ckpt"), ("some.ckpt is not a checkpoint",), 1),
+    (("validate", "--ckpt_path", "empty.ckpt"), ("empty.ckpt is not a checkpoint",), 1),
+    (("predict", "--ckpt_path", "."), (".: there is no such checkpoint",), 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts", "status"), WRONG, ids=lambda value: " ".join(map(str, value))[-50:]
+    if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_wrong_usage(
+    arguments: tuple[str, ...], parts: tuple[str, ...], status: int, command: Command,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
+    ended = command(*arguments)
+    assert ended.status == status, ended
+    assert ended.stderr.startswith("cifar_lightning: "), ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 2
+    for part in parts:
+        assert part in ended.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, ".out.stdout", ".out.stderr"}
+
+
+def test_logs_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "lightning_logs").write_text("a file")
+    ended = command(*FIT)
+    assert (ended.status, "lightning_logs cannot hold a new run" in ended.stderr) == (1, True)
+    (tmp_path / "lightning_logs").unlink()
+    (tmp_path / "lightning_logs").mkdir(mode=0o555)
+    ended = command(*FIT, obeys_permissions=True)
+    assert (ended.status, "lightning_logs cannot hold a new run" in ended.stderr) == (1, True)
+
+
+def test_loss_that_is_no_number(command: Command, tmp_path: Path) -> None:
+    often = ("--checkpoints.every_seconds", "0", "--trainer.log_every_n_steps", "1")
+    ended = command(*FIT, "--model.optimizer.lr", "1e30", *often)
+    last = "lightning_logs/version_0/checkpoints/last.ckpt"
+    assert ended.status == 1
+    for part in ("no longer finite at step", "learning rate 1e+30", last):
+        assert part in ended.stderr
+    assert "Traceback" not in ended.stderr
+    resumed = command("fit", "--ckpt_path", "last", "--model.optimizer.lr", "0.01")
+    assert resumed.status == 0, resumed.stderr
+
+
+def test_checkpoint_of_another_network(command: Command, tmp_path: Path) -> None:
+    assert command(*FIT, "--trainer.max_epochs", "1").status == 0
+    ended = command("test", "--model.net", "AlexNet")
+    assert ended.status == 1
+    assert "holds another network than AlexNet" in ended.stderr
+
+
+def test_traceback_on_request(command: Command) -> None:
+    ended = command("test", CIFAR_LIGHTNING_TRACEBACK="1")
+    assert ended.status == 1
+    assert "Traceback" in ended.stderr
