@@ -164,15 +164,20 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             # jsonargparse wraps what a constructor says in the types that it tried
             cause = re.search(r"Errors:\s+- (.*?)\n\s*- Expected", str(error), re.DOTALL)
             raise UsageError(" ".join((cause[1] if cause else str(error)).split())) from error
         classes = self.datamodule.num_classes
         net = self.config[self.subcommand].model.net
         asked = net.get("init_args", {}).get("num_classes", classes)
-        default = inspect.signature(type(self.model.net)).parameters["num_classes"].default
-        if asked not in (classes, default):
+        parameter = inspect.signature(type(self.model.net)).parameters.get("num_classes")
+        if parameter is None:
+            raise UsageError(
+                f"--model.net {type(self.model.net).__name__}: a network must take the number of "
+                "classes as its argument num_classes."
+            )
+        if asked not in (classes, parameter.default):
             raise UsageError(
                 f"--model.net.num_classes {asked}: the data have {classes} classes, and the "
                 "network takes their number from them; leave it out."

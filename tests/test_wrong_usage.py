@@ -45,11 +45,13 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((*FIT, "--data.mean", "[1,2]"), ("data.mean [1.0, 2.0]",), 2),
     ((*FIT, "--data.source.size", "77"), ("data.source.size 77",), 2),
     ((*FIT, "--model.net.num_classes", "7"), ("--model.net.num_classes 7", "10 classes"), 2),
+    ((*FIT, "--model.net", "torch.nn.ReLU"), ("--model.net ReLU", "num_classes"), 2),
     ((*FIT, "--model.net", "stand_ins.OneOutput"), ("OneOutput", "10 classes"), 2),
     ((*FIT, "--checkpoints.mode", "best"), ("checkpoints.mode 'best'",), 2),
     ((*FIT, "--checkpoints.every_seconds", "-1"), ("checkpoints.every_seconds -1",), 2),
     (("fit", "--seed_everything", "-1"), ("--seed_everything", "-1"), 2),
     (("fit", "--seed_everything", "x"), ("--seed_everything", "x"), 2),
+    ((*FIT, "--trainer.accelerator", "tpu"), ("torch_xla",), 2),
     ((*FIT, "--trainer.accelerator", "quantum"), ("quantum",), 2),
     ((*FIT, "--trainer.devices", "0"), ("devices",), 2),
     ((*FIT, "--trainer.devices", "2"), ("--trainer.devices", "one device"), 2),
@@ -106,13 +108,11 @@ def test_logs_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
     assert (ended.status, "lightning_logs cannot hold a new run" in ended.stderr) == (1, True)
 
 
-@pytest.mark.xfail(reason="the exact message is not settled", strict=False)
 def test_loss_that_is_no_number(command: Command, tmp_path: Path) -> None:
-    often = ("--checkpoints.every_seconds", "0", "--trainer.log_every_n_steps", "1")
-    ended = command(*FIT, "--model.optimizer.lr", "1e30", *often)
+    ended = command(*FIT, "--model.optimizer.lr", "1e38", "--trainer.log_every_n_steps", "1")
     last = "lightning_logs/version_0/checkpoints/last.ckpt"
     assert ended.status == 1
-    for part in ("no longer finite at step", "learning rate 1e+30", last):
+    for part in ("no longer finite at step", "learning rate 1e+38", last):
         assert part in ended.stderr
     assert "Traceback" not in ended.stderr
     resumed = command("fit", "--ckpt_path", "last", "--model.optimizer.lr", "0.01")
