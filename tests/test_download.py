@@ -1,6 +1,8 @@
 """Promise: whatever the network does, the right data or one message that says what to do."""
 
 import os
+import queue
+import signal
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -164,6 +166,26 @@ def test_fit_without_network(command: Command, tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
     for part in (*closed, str(tmp_path / "data/cifar-10-python.tar.gz"), "quickstart.yaml"):
         assert part in ended.stderr
+    assert not (tmp_path / "lightning_logs").exists()
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_in_mid_download(
+    signum: int, status: int, command: Command, tmp_path: Path, serve: Any
+) -> None:
+    pids: queue.Queue[int] = queue.Queue()
+
+    def half_then_signal(request: BaseHTTPRequestHandler) -> None:
+        delivers(ARCHIVE[: len(ARCHIVE) // 2], promised=len(ARCHIVE))(request)
+        os.kill(pids.get(), signum)
+        request.rfile.read(1)  # until the process has gone
+
+    url, _ = serve(slow=half_then_signal)
+    environ = environment(BELIEFS, [f"{url}/slow"], Path(os.environ["REQUESTS_CA_BUNDLE"]))
+    ended = command("fit", started=pids.put, **environ)
+    assert ended.status == status, ended
+    assert "Traceback" not in ended.stderr
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".cifar-10.lock"]
     assert not (tmp_path / "lightning_logs").exists()
 
 
