@@ -1,6 +1,5 @@
 """The commands, their defaults, and what ``--ckpt_path last`` and ``best`` stand for."""
 
-import inspect
 import logging
 import re
 import sys
@@ -21,6 +20,12 @@ from cifar_lightning.arguments import Parser
 from cifar_lightning.callbacks import Checkpoints, RunSummary, progress_callbacks
 from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
 from cifar_lightning.checkpoint_io import DurableCheckpointIO
+from cifar_lightning.checks import (
+    check_images,
+    check_network,
+    check_num_classes,
+    check_weights,
+)
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
 from cifar_lightning.errors import DivergedError, UsageError, UserError
@@ -168,26 +173,14 @@ class CLI(LightningCLI):
             # jsonargparse wraps what a constructor says in the types that it tried
             cause = re.search(r"Errors:\s+- (.*?)\n\s*- Expected", str(error), re.DOTALL)
             raise UsageError(" ".join((cause[1] if cause else str(error)).split())) from error
-        classes = self.datamodule.num_classes
-        net = self.config[self.subcommand].model.net
-        asked = net.get("init_args", {}).get("num_classes", classes)
-        parameter = inspect.signature(type(self.model.net)).parameters.get("num_classes")
-        if parameter is None:
-            raise UsageError(
-                f"--model.net {type(self.model.net).__name__}: a network must take the number of "
-                "classes as its argument num_classes."
-            )
-        if asked not in (classes, parameter.default):
-            raise UsageError(
-                f"--model.net.num_classes {asked}: the data have {classes} classes, and the "
-                "network takes their number from them; leave it out."
-            )
+        asked = self.config[self.subcommand].model.net.get("init_args", {}).get("num_classes")
+        check_num_classes(self.model, self.datamodule, asked)
         if self.found is not None:
-            _check_weights(self.model, self.found)
+            check_weights(self.model, self.found)
         # the number of classes comes from the data: load_from_checkpoint shall do without them
         self.model.hparams["net"]["init_args"] = {
             **self.model.hparams["net"].get("init_args", {}),
-            "num_classes": classes,
+            "num_classes": self.datamodule.num_classes,
         }
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -229,8 +222,9 @@ class CLI(LightningCLI):
         checkpoints = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
         checkpoints.config = self._plain(self.config)
         checkpoints.data = data.fingerprint
-        self._check_data_are_those_of_the_run(data)
-        _check_network(model, data)
+        if self.found is not None:
+            check_images(checkpoints.data, self.found)
+        check_network(model, data)
         if not self.trainer.fast_dev_run:
             self._open_run()
         self._introduce(model, data)
@@ -264,16 +258,6 @@ class CLI(LightningCLI):
         path = (self.found.run or Path.cwd()) / "predictions.csv"
         write_predictions(path, self.datamodule, torch.cat(predictions))
         log.info("Predictions of %s for the held-out images: %s", self.found.path, path)
-
-    def _check_data_are_those_of_the_run(self, data: CIFAR10DataModule) -> None:
-        if self.found is None:
-            return
-        before = self.found.content[KEY]["data"]
-        if before not in (None, data.fingerprint):
-            raise UserError(
-                f"The training images are not those that {self.found.path} was trained on "
-                f"({data.fingerprint}; then {before}): bring them back, or start a new run."
-            )
 
     def _open_run(self) -> None:
         """Choose the folder of the run, and write down what was asked for."""
@@ -338,44 +322,6 @@ class CLI(LightningCLI):
             log.warning("%s: what is there is older.", checkpoints.unsaved)
         path = "last" if is_newest_run(self.run) else self.run / "checkpoints" / "last.ckpt"
         log.info("To go on: python -m cifar_lightning fit --ckpt_path %s", path)
-
-
-def _check_weights(model: ImageClassifier, found: Found) -> None:
-    own, theirs = (
-        {name: tuple(weights.shape) for name, weights in state.items()}
-        for state in (model.state_dict(), found.content["state_dict"])
-    )
-    for name in sorted(own.keys() | theirs.keys()):
-        if own.get(name) != theirs.get(name):
-            raise UserError(
-                f"{found.path} holds another network than {type(model.net).__name__} for "
-                f"{getattr(model.net, 'num_classes', 'these')} classes: {name} is "
-                f"{theirs.get(name, 'not there')} instead of {own.get(name, 'not there')}."
-            )
-
-
-def _check_network(model: ImageClassifier, data: CIFAR10DataModule) -> None:
-    """Find out before a run is begun whether network, optimizer and schedule fit together."""
-    name = type(model.net).__name__
-    images, _ = next(iter(data.val_dataloader()))
-    training = model.net.training
-    model.net.eval()
-    try:
-        with torch.no_grad():
-            logits = model.net(data.normalise(images[:1]))
-    except RuntimeError as error:
-        raise UsageError(f"--model.net {name} cannot take these images: {error}") from error
-    finally:
-        model.net.train(training)
-    if logits.shape != (1, data.num_classes):
-        raise UsageError(
-            f"--model.net {name} gives {tuple(logits.shape[1:])} outputs for an image, but the "
-            f"data have {data.num_classes} classes."
-        )
-    try:
-        model.configure_optimizers()
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
 
 
 def _asks_for_text(argv: list[str]) -> bool:

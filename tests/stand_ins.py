@@ -3,10 +3,11 @@
 import errno
 import os
 import signal
-import threading
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor, nn
 
 from cifar_lightning import ImageClassifier
@@ -31,19 +32,16 @@ class OneOutput(Tiny):
         super().__init__(1)
 
 
-class Wide(Tiny):
-    """Some megabytes of parameters, so that saving them takes a while."""
-
-    def __init__(self, num_classes: int = 10) -> None:
-        super().__init__(num_classes)
-        self.unused = nn.Linear(1000, 2000)
-
-
 class KillWhileSaving(Callback):
-    """Kills its own process so many seconds after it began to save its second checkpoint."""
+    """Kills its own process in the midst of the second checkpoint that it saves.
 
-    def __init__(self, after_seconds: float) -> None:
-        self._after = after_seconds
+    Args:
+        when: the share of the file's bytes after which, or before or after ``fsync`` or
+            ``rename``.
+    """
+
+    def __init__(self, when: str) -> None:
+        self._when = when
         self._saves = 0
 
     def on_save_checkpoint(
@@ -51,8 +49,67 @@ class KillWhileSaving(Callback):
     ) -> None:
         self._saves += 1
         if self._saves == 2:
-            pid = os.getpid()
-            threading.Timer(self._after, lambda: os.kill(pid, signal.SIGKILL)).start()
+            trainer.strategy.checkpoint_io = _Killed(trainer.strategy.checkpoint_io, self._when)
+
+
+class _Killed(CheckpointIO):
+    def __init__(self, real: CheckpointIO, when: str) -> None:
+        self._real = real
+        self._when = when
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        fsync, rename, open_file = os.fsync, Path.replace, Path.open
+
+        def kill(*here: str) -> None:
+            if self._when in here:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def watched_fsync(descriptor: int) -> None:
+            kill("before fsync")
+            fsync(descriptor)
+            kill("after fsync")
+
+        def watched_rename(path: Path, target: Path) -> Path:
+            kill("before rename")
+            renamed = rename(path, target)
+            kill("after rename")
+            return renamed
+
+        def watched_open(path: Path, mode: str = "r", **kwargs: Any) -> Any:
+            file = open_file(path, mode, **kwargs)
+            return _Cut(file, float(self._when)) if "w" in mode and self._when[0] == "0" else file
+
+        os.fsync = watched_fsync  # type: ignore[assignment]
+        Path.replace = watched_rename  # type: ignore[method-assign,assignment]
+        Path.open = watched_open  # type: ignore[method-assign,assignment]
+        self._real.save_checkpoint(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._real.load_checkpoint(path)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        self._real.remove_checkpoint(path)
+
+
+class _Cut:
+    """A file that writes a share of what it is given and then kills the process."""
+
+    def __init__(self, file: Any, share: float) -> None:
+        self._file = file
+        self._share = share
+
+    def __enter__(self) -> "_Cut":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._file.close()
+
+    def write(self, content: memoryview) -> None:
+        self._file.write(content[: int(len(content) * self._share)])
+        self._file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class SignalAt(Callback):

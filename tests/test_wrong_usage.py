@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY, Command
 
 FIT = ("fit", *TINY)
@@ -96,6 +97,17 @@ def test_wrong_usage(
     for part in parts:
         assert part in ended.stderr
     assert {path.name for path in tmp_path.iterdir()} == {*FILES, ".out.stdout", ".out.stderr"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
+def test_gpu_where_there_is_none(accelerator: str, command: Command, tmp_path: Path) -> None:
+    ended = command(*FIT, "--trainer.accelerator", accelerator)
+    assert ended.status == 2
+    assert ended.stderr.startswith("cifar_lightning: ")
+    assert accelerator in ended.stderr.lower()
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "lightning_logs").exists()
 
 
 def test_logs_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
