@@ -194,13 +194,14 @@ class CLI(LightningCLI):
             for name, change in self.changes.items()
             if name.startswith(prefix)
         }
-        callbacks = [*progress_callbacks(), RunSummary(), OptimizerChanges(of_optimizer)]
+        bar = config.enable_progress_bar is not False and sys.stdout.isatty()
+        callbacks = [*progress_callbacks(bar), RunSummary(), OptimizerChanges(of_optimizer)]
         self.trainer_defaults = {"callbacks": callbacks}
         return super().instantiate_trainer(
             plugins=[*plugins, DurableCheckpointIO()],
             # the loggers of a run need its folder, which is made when its data are there
             logger=False if self.own_loggers else config.logger,
-            enable_progress_bar=config.enable_progress_bar is not False and sys.stdout.isatty(),
+            enable_progress_bar=bar,
             **kwargs,
         )
 

@@ -1,20 +1,25 @@
 """What a person sees while a run is on its way."""
 
-import sys
 import time
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import RichProgressBar
-from rich.console import Console
+from pytorch_lightning.callbacks import TQDMProgressBar
 
 from cifar_lightning.callbacks.checkpoints import Checkpoints
 
 
-def progress_callbacks() -> list[Callback]:
-    """One line an epoch that stays; in a terminal also a bar that moves."""
-    bar = [RichProgressBar(refresh_rate=10)] if sys.stdout.isatty() else []
-    return [*bar, EpochLine(), Speed()]
+def progress_callbacks(bar: bool) -> list[Callback]:
+    """One line an epoch that stays; with ``bar`` also a bar that moves, for a terminal."""
+    # the last epoch's line is printed before the bar is closed
+    return [EpochLine(), *([_Bar(refresh_rate=10)] if bar else []), Speed()]
+
+
+class _Bar(TQDMProgressBar):
+    def get_metrics(self, *args: Any) -> dict[str, Any]:
+        metrics = super().get_metrics(*args)
+        metrics.pop("v_num", None)  # the last four letters of "version_N"
+        return metrics
 
 
 class Speed(Callback):
@@ -50,7 +55,6 @@ class EpochLine(Callback):
     """Prints a line when an epoch and its validation are done."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
         self._started: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,4 +86,8 @@ class EpochLine(Callback):
             and checkpoints.best_epoch == trainer.current_epoch - 1
         )
         line += f"  {seconds:.1f} s{'  best so far' if new_best else ''}"
-        self._console.print(line)
+        bar = trainer.progress_bar_callback
+        if bar is None:
+            print(line, flush=True)
+        else:
+            bar.print(line)  # above the bar, which would overwrite it
