@@ -40,6 +40,7 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6's own affair with newer versions of torch
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # we refuse it
 
 
 if __name__ == "__main__":

@@ -4,13 +4,16 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cifar_lightning.data import Source
+from cifar_lightning.errors import UsageError
 from cifar_lightning.models import Network
 
 # What can be named without its module, by option.
@@ -35,32 +38,73 @@ class Parser(LightningArgumentParser):
         command = parser.prog.replace(" [options]", "").replace("cifar_lightning ", "")
         command = "" if command == "cifar_lightning" else f" {command}"
         print(
-            f"cifar_lightning: {one_sentence(message, options)} "
+            f"cifar_lightning: {one_sentence(message, options, sys.argv[1:])} "
             f"(python -m cifar_lightning{command} --help lists what there is)",
             file=sys.stderr,
         )
         sys.exit(2)
 
 
-def one_sentence(message: str, options: Iterable[str]) -> str:
+def check_config(path: str) -> None:
+    """Whether a config file has what jsonargparse answers oddly, or not at all.
+
+    Raises:
+        UsageError: it is empty, or an alias in it stands for what it is part of.
+    """
+    try:
+        document = yaml.compose(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return  # jsonargparse says it well
+    if document is None:
+        raise UsageError(f"--config {path} is empty: leave it out, or put options into it.")
+    if _contains_itself(document, ()):
+        raise UsageError(
+            f"--config {path}: an alias (*name) stands for what it is itself a part of; "
+            "write the value out."
+        )
+
+
+def _contains_itself(node: yaml.Node, around: tuple[yaml.Node, ...]) -> bool:
+    if any(node is outer for outer in around):
+        return True
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    elif isinstance(node, yaml.MappingNode):
+        inner = [part for pair in node.value for part in pair]
+    return any(_contains_itself(part, (*around, node)) for part in inner)
+
+
+def one_sentence(message: str, options: Iterable[str], argv: Iterable[str]) -> str:
     """What a message of jsonargparse comes down to.
 
     Args:
         message: several lines, with the types that it tried.
         options: the options that there are.
+        argv: what was asked for; gives the full name of an option that the message cuts short.
     """
+    written = [word.split("=")[0] for word in argv if word.startswith("--")]
+    if found := re.match(r"Option '(.*?)' is not accepted", message):
+        return f"there is no option {_in_full(found[1], written)} for what it belongs to"
     if found := re.match(r"unrecognized arguments: (\S+)", message):
         word = found[1].split("=")[0]
         return f"there is no option {word}{_did_you_mean(word, options)}"
     if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+        first = next(iter(argv))
+        if first.startswith("-"):  # its value was taken for the command
+            return f"there is no option {first}{_did_you_mean(first, options)} before the command"
         names = found[2].replace("'", "").split(", ")
         there_are = f"there are {', '.join(names)}"
         return f"there is no command {found[1]}{_did_you_mean(found[1], names)}; {there_are}"
     if found := re.match(r'expected "subcommand" to be one of \{(.*?)\}', message):
         return f"a command is missing: {found[1].replace(',', ', ')}"
     if found := re.match(r'Parser key "(.*?)":', message):
-        return _about(found[1], message)
+        return _about(_in_full(found[1], written).removeprefix("--"), message)
     return " ".join(message.split())[:300]
+
+
+def _in_full(name: str, written: Iterable[str]) -> str:
+    return next((word for word in written if word.endswith(f".{name}")), f"--{name}")
 
 
 def _about(key: str, message: str) -> str:
@@ -69,6 +113,7 @@ def _about(key: str, message: str) -> str:
     if nested := re.match(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)", value):
         key, value = f"{key}.{nested[1]}", nested[2]
     if key in _CLASSES and re.search("dot import path|not accessible", message):
+        value = re.sub(r"Namespace\(class_path='(.*?)'.*", r"\1", value)
         value = value or re.findall(r"path (?:but|string:) ?(\S+)", message)[-1]
         names = sorted(_names(_CLASSES[key]))
         return f"--{key} {value}: there is no such class{_did_you_mean(value, names)}" + (

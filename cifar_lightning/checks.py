@@ -1,14 +1,68 @@
 """What can be known to fail is said before a run is begun."""
 
 import inspect
+import math
+from typing import Any
 
 import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
 
 from cifar_lightning.callbacks.checkpoints import KEY
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs import Found
+
+# Of Lightning's arguments those that it takes below this, to train nothing or to stumble later;
+# −1 stands for "no end" where it may.
+_AT_LEAST = {
+    "max_epochs": 1,
+    "max_steps": 1,
+    "log_every_n_steps": 1,
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "gradient_clip_val": 0,
+}
+_ABOVE_ZERO = ("limit_train_batches", "val_check_interval")
+_ENDLESS = ("max_epochs", "max_steps")
+
+
+def check_trainer_arguments(asked: dict[str, Any]) -> None:
+    """Whether numbers given to the trainer make sense. Raises UsageError.
+
+    Args:
+        asked: the trainer's arguments by name.
+    """
+    for name, least in _AT_LEAST.items():
+        value = asked.get(name)
+        if value is None or (value == -1 and name in _ENDLESS):
+            continue
+        if value < least:
+            endless = ", or -1 for no end" if name in _ENDLESS else ""
+            raise UsageError(f"--trainer.{name} {value} must be at least {least}{endless}.")
+    for name in _ABOVE_ZERO:
+        value = asked.get(name)
+        if isinstance(value, int | float) and value <= 0:
+            raise UsageError(f"--trainer.{name} {value} must be above 0.")
+
+
+def check_precision(trainer: Trainer, asked: str | int | None) -> None:
+    """Whether the device computes in the precision asked for. Raises UsageError."""
+    # Lightning puts bf16 in its place and only warns
+    if isinstance(trainer.accelerator, CPUAccelerator) and str(asked) in ("16", "16-mixed"):
+        raise UsageError(
+            f"--trainer.precision {asked}: a CPU cannot train in mixed float16; "
+            "bf16-mixed works there."
+        )
+    if (
+        isinstance(trainer.accelerator, CUDAAccelerator)
+        and str(asked).startswith("bf16")
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise UsageError(
+            f"--trainer.precision {asked}: this GPU has no bfloat16; 16-mixed works there."
+        )
 
 
 def check_num_classes(model: ImageClassifier, data: CIFAR10DataModule, asked: int | None) -> None:
@@ -71,6 +125,11 @@ def check_network(model: ImageClassifier, data: CIFAR10DataModule) -> None:
             f"data have {data.num_classes} classes."
         )
     try:
-        model.configure_optimizers()
+        configured = model.configure_optimizers()
     except (ValueError, TypeError) as error:
         raise UsageError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
+    optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
+    for group in optimizer.param_groups:
+        lr = float(group.get("initial_lr", group["lr"]))  # a schedule may begin at 0
+        if not (math.isfinite(lr) and lr > 0):
+            raise UsageError(f"--model.optimizer.lr {lr:g} must be a finite number above 0.")

@@ -10,13 +10,13 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace, lazy_instance
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import restricted_number_type
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cifar_lightning import slurm
-from cifar_lightning.arguments import Parser
+from cifar_lightning.arguments import Parser, check_config
 from cifar_lightning.callbacks import Checkpoints, RunSummary, progress_callbacks
 from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
 from cifar_lightning.checkpoint_io import DurableCheckpointIO
@@ -24,6 +24,8 @@ from cifar_lightning.checks import (
     check_images,
     check_network,
     check_num_classes,
+    check_precision,
+    check_trainer_arguments,
     check_weights,
 )
 from cifar_lightning.classifier import ImageClassifier
@@ -51,6 +53,7 @@ from cifar_lightning.runs import (
 log = logging.getLogger(__name__)
 
 DEFAULT_SEED = 42
+_SEED = restricted_number_type("Seed", int, [(">=", 0), ("<=", 2**32 - 1)])  # NumPy's range
 TRAINER_DEFAULTS = {
     "max_epochs": 20,
     "devices": 1,  # Lightning's default, all there are, asks for what fit cannot do yet
@@ -89,14 +92,14 @@ class CLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--seed_everything",
-            type=NonNegativeInt,
+            type=_SEED,
             default=DEFAULT_SEED,
             help="Decides the initial weights, the held-out images and the order of every epoch.",
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
-        # int: a NonNegativeInt cannot be written to a config file
+        # int: a restricted number cannot be written to a config file
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments(
             "data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate"
@@ -116,6 +119,8 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         arguments = Arguments(sys.argv[1:], self.subcommands())
+        for path in arguments.config_files:
+            check_config(path)
         if arguments.command is None or _asks_for_text(arguments.argv):
             self.config = parser.parse_args(arguments.argv)
             return
@@ -167,12 +172,16 @@ class CLI(LightningCLI):
     # --- commands ---
 
     def instantiate_classes(self) -> None:
+        asked_of_trainer = self.config[self.subcommand].trainer.as_dict()
+        if self.subcommand == "fit":
+            check_trainer_arguments(asked_of_trainer)
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             # jsonargparse wraps what a constructor says in the types that it tried
             cause = re.search(r"Errors:\s+- (.*?)\n\s*- Expected", str(error), re.DOTALL)
             raise UsageError(" ".join((cause[1] if cause else str(error)).split())) from error
+        check_precision(self.trainer, asked_of_trainer["precision"])
         asked = self.config[self.subcommand].model.net.get("init_args", {}).get("num_classes")
         check_num_classes(self.model, self.datamodule, asked)
         if self.found is not None:

@@ -54,6 +54,12 @@ class Arguments:
                 self._flags.append(word)
 
     @property
+    def config_files(self) -> list[str]:
+        """The values of the ``--config`` options."""
+        words = [word.removeprefix("--config=") for word in self._configs]
+        return [word for word in words if word not in ("--config", "-c")]
+
+    @property
     def configs_alone(self) -> list[str]:
         """The command with its ``--config`` options and no other flags."""
         return [*self._head, *self._configs]

@@ -92,6 +92,15 @@ def test_overlays_and_flags(command: Command, tmp_path: Path) -> None:
     assert config["seed_everything"] == 7
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+def test_precisions(precision: str, command: Command) -> None:
+    flags = ("--trainer.precision", precision)
+    assert command("fit", *TINY, *flags).status == 0
+    ended = command("fit", "--ckpt_path", "last", *flags, "--trainer.max_epochs", "4")
+    assert ended.status == 0, ended.stderr
+    assert command("test", *flags).status == 0
+
+
 def test_same_seed_same_run(command: Command, tmp_path: Path) -> None:
     def weights(*arguments: str) -> dict[str, torch.Tensor]:
         assert command("fit", *TINY, "--trainer.max_epochs", "1", *arguments).status == 0

@@ -15,11 +15,18 @@ FILES = {
     "wrong_type.yaml": "data:\n  batch_size: many\n",
     "some.ckpt": "no checkpoint",
     "empty.ckpt": "",
+    "empty.yaml": "",
+    "null.yaml": "data:\n",
+    "cyclic.yaml": "data: &data\n  source: *data\n",
+    "loop.yaml": "config: loop.yaml\n",
 }
 
 # arguments, what the sentence must hold, exit status
 WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((), ("a command is missing", "fit"), 2),
+    (("--max_epochs", "3"), ("--max_epochs",), 2),
+    (("fit", "--print_confg"), ("--print_confg", "did you mean --print_config?"), 2),
+    (("fit", "--data.source.root"), ("--data.source", "expected one argument"), 2),
     (("ft",), ("no command ft", "did you mean fit?"), 2),
     (("fit", "stray"), ("stray",), 2),
     (("fit", "--data.source", "CIFAR100"), ("--data.source CIFAR100", "mean CIFAR10?"), 2),
@@ -30,15 +37,34 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("fit", "--model.lr_scheduler", "StepLR"), ("required", "step_size"), 2),
     (("fit", "--model.lr_scheduler", "OneCycleLR"), ("required", "max_lr"), 2),
     (("fit", "--model.optimizer.momentun", "0.5"), ("momentun",), 2),
-    (("fit", "--model.optimizer.lr", "fast"), ("lr fast", "float"), 2),
+    (("fit", "--model.optimizer.lr", "fast"), ("--model.optimizer.lr fast", "float"), 2),
+    ((*FIT, "--model.optimizer.lr", "0"), ("--model.optimizer.lr 0", "above 0"), 2),
+    ((*FIT, "--model.optimizer.lr", ".nan"), ("--model.optimizer.lr nan", "finite"), 2),
+    ((*FIT, "--model.optimizer.lr", ".inf"), ("--model.optimizer.lr inf", "finite"), 2),
+    (("fit", "--model.optimizer", "torch.nn.Linear"), ("--model.optimizer torch.nn.Linear",), 2),
+    (("fit", "--model.lr_scheduler_interval", "minute"), ("minute", "epoch", "step"), 2),
+    (("fit", "--model.net", "torchvision.models.resnet18"), ("resnet18: there is no such",), 2),
     ((*FIT, "--model.optimizer.lr", "-1"), ("--model.optimizer", "learning rate: -1"), 2),
     ((*FIT, "--model.optimizer.momentum", "-1"), ("--model.optimizer", "momentum"), 2),
     (("fit", "--trainer.max_epoch", "3"), ("--trainer.max_epoch,", "--trainer.max_epochs?"), 2),
     (("fit", "--trainer.max_epochs", "many"), ("--trainer.max_epochs many", "int"), 2),
     ((*FIT, "--trainer.max_epochs", "-3"), ("max_epochs", "-3"), 2),
+    ((*FIT, "--trainer.max_epochs", "0"), ("--trainer.max_epochs 0", "at least 1"), 2),
+    ((*FIT, "--trainer.max_steps", "0"), ("--trainer.max_steps 0", "at least 1"), 2),
+    ((*FIT, "--trainer.log_every_n_steps", "0"), ("--trainer.log_every_n_steps 0",), 2),
+    ((*FIT, "--trainer.accumulate_grad_batches", "0"), ("accumulate_grad_batches 0",), 2),
+    ((*FIT, "--trainer.check_val_every_n_epoch", "0"), ("check_val_every_n_epoch 0",), 2),
+    ((*FIT, "--trainer.val_check_interval", "0"), ("val_check_interval 0", "above 0"), 2),
+    ((*FIT, "--trainer.gradient_clip_val", "-1"), ("gradient_clip_val -1",), 2),
+    ((*FIT, "--trainer.limit_train_batches", "0"), ("limit_train_batches 0", "above 0"), 2),
+    ((*FIT, "--trainer.max_time", "soon"), ("soon", "DD:HH:MM:SS"), 2),
+    ((*FIT, "--trainer.default_root_dir", "/proc/x"), ("/proc/x/lightning_logs",), 1),
     (("fit", "--data.batch_size", "1.5"), ("--data.batch_size 1.5", "int"), 2),
     ((*FIT, "--data.batch_size", "0"), ("data.batch_size 0",), 2),
     ((*FIT, "--data.batch_size", "-64"), ("data.batch_size -64",), 2),
+    ((*FIT, "--data.batch_size", "1000000000"), ("--data.batch_size 1000000000", "250"), 2),
+    ((*FIT, "--data.val_size", "2.5"), ("--data.val_size 2.5", "int"), 2),
+    ((*FIT, "--data.source.root", "x"), ("no option --data.source.root",), 2),
     ((*FIT, "--data.val_size", "-50"), ("--data.val_size", "-50"), 2),
     ((*FIT, "--data.val_size", "33"), ("--data.val_size", "33", "10 classes"), 2),
     ((*FIT, "--data.val_size", "300"), ("--data.val_size", "300"), 2),
@@ -48,16 +74,23 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((*FIT, "--model.net.num_classes", "7"), ("--model.net.num_classes 7", "10 classes"), 2),
     ((*FIT, "--model.net", "torch.nn.ReLU"), ("--model.net ReLU", "num_classes"), 2),
     ((*FIT, "--model.net", "stand_ins.OneOutput"), ("OneOutput", "10 classes"), 2),
-    ((*FIT, "--checkpoints.mode", "best"), ("checkpoints.mode 'best'",), 2),
+    ((*FIT, "--checkpoints.monitor", "nope"), ("--checkpoints.monitor nope", "val/acc"), 2),
     ((*FIT, "--checkpoints.every_seconds", "-1"), ("checkpoints.every_seconds -1",), 2),
     (("fit", "--seed_everything", "-1"), ("--seed_everything", "-1"), 2),
     (("fit", "--seed_everything", "x"), ("--seed_everything", "x"), 2),
+    (("fit", "--seed_everything", "99999999999"), ("--seed_everything", "99999999999"), 2),
     ((*FIT, "--trainer.accelerator", "tpu"), ("torch_xla",), 2),
     ((*FIT, "--trainer.accelerator", "quantum"), ("quantum",), 2),
     ((*FIT, "--trainer.devices", "0"), ("devices",), 2),
     ((*FIT, "--trainer.devices", "2"), ("--trainer.devices", "one device"), 2),
     ((*FIT, "--trainer.strategy", "dpp"), ("strategy", "dpp"), 2),
     ((*FIT, "--trainer.precision", "7"), ("--trainer.precision 7",), 2),
+    ((*FIT, "--trainer.precision", "16-mixed"), ("precision 16-mixed", "bf16-mixed works"), 2),
+    ((*FIT, "--trainer.precision", "transformer-engine"), ("transformer_engine",), 2),
+    ((*FIT, "--trainer.devices", "-1"), ("devices",), 2),
+    ((*FIT, "--trainer.devices", "many"), ("devices",), 2),
+    ((*FIT, "--trainer.devices", "1000"), ("--trainer.devices", "1000"), 2),
+    ((*FIT, "--trainer.num_nodes", "0"), ("num_nodes",), 2),
     ((*FIT, "--trainer.limit_train_batches", "-5"), ("limit_train_batches", "-5"), 2),
     ((*FIT, "--trainer.profiler", "zzz"), ("profiler",), 2),
     (("fit", "--trainer.logger", "Nope"), ("--trainer.logger Nope",), 2),
@@ -65,6 +98,13 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("fit", "--config", "missing.yaml"), ("--config", "missing.yaml"), 2),
     (("fit", "--config", "malformed.yaml"), ("config", "line 2"), 2),
     (("fit", "--config", "list.yaml"), ("config",), 2),
+    (("fit", "--config", "null.yaml"), ("config", "data"), 2),
+    (("fit", "--config", "empty.yaml"), ("--config empty.yaml is empty",), 2),
+    (("fit", "--config", "cyclic.yaml"), ("--config cyclic.yaml", "alias"), 2),
+    (("fit", "--config=cyclic.yaml"), ("--config cyclic.yaml", "alias"), 2),
+    (("fit", "--config", "loop.yaml"), ("loop.yaml -> loop.yaml",), 2),
+    (("fit", "--config", "some.ckpt"), ("config", "no checkpoint"), 2),
+    (("test", "--config", "unknown_key.yaml"), ("data.val_siz",), 2),
     (("fit", "--config", "unknown_key.yaml"), ("data.val_siz",), 2),
     (("fit", "--config", "of_test.yaml"), ("fit", "test.data.val_size"), 2),
     (("fit", "--config", "wrong_type.yaml"), ("--data.batch_size many", "int"), 2),
@@ -129,6 +169,14 @@ def test_loss_that_is_no_number(command: Command, tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
     resumed = command("fit", "--ckpt_path", "last", "--model.optimizer.lr", "0.01")
     assert resumed.status == 0, resumed.stderr
+
+
+def test_checkpoint_that_one_may_not_read(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "secret.ckpt").write_text("")
+    (tmp_path / "secret.ckpt").chmod(0)
+    ended = command("test", "--ckpt_path", "secret.ckpt", obeys_permissions=True)
+    assert (ended.status, len(ended.stderr.splitlines())) == (1, 1)
+    assert "secret.ckpt cannot be read" in ended.stderr
 
 
 def test_checkpoint_of_another_network(command: Command, tmp_path: Path) -> None:

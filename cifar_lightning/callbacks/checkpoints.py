@@ -3,7 +3,7 @@
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
@@ -32,21 +32,17 @@ class Checkpoints(Checkpoint):
     Args:
         every_seconds: ``last.ckpt`` is written this often, before the first step, and at the end of
             every epoch.
-        monitor: the logged metric that makes an epoch the best.
-        mode: whether the best is the largest (``max``) or the smallest (``min``).
+        monitor: what makes an epoch the best: the highest ``val/acc`` or the lowest ``val/loss``.
     """
 
     def __init__(
-        self, every_seconds: float = 300.0, monitor: str = "val/acc", mode: str = "max"
+        self, every_seconds: float = 300.0, monitor: Literal["val/acc", "val/loss"] = "val/acc"
     ) -> None:
         super().__init__()
-        if mode not in ("max", "min"):
-            raise ValueError(f"checkpoints.mode {mode!r} must be 'max' or 'min'")
         if every_seconds < 0:
             raise ValueError(f"checkpoints.every_seconds {every_seconds} must not be negative")
         self.every_seconds = every_seconds
         self.monitor = monitor
-        self.mode = mode
         self.run: Path | None = None
         """The folder of the run; the trainer's log_dir if None."""
         self.config: dict[str, Any] | None = None
@@ -119,7 +115,7 @@ class Checkpoints(Checkpoint):
         if value is None:
             return
         score, best = float(value), self.best_score
-        if best is None or (score > best if self.mode == "max" else score < best):
+        if best is None or (score > best if self.monitor == "val/acc" else score < best):
             self._best_before = (best, self.best_epoch, self.best_name)
             metric = self.monitor.replace("/", "_")
             self.best_score, self.best_epoch = score, trainer.current_epoch

@@ -108,6 +108,11 @@ class CIFAR10DataModule(LightningDataModule):
                 )
             except ValueError as error:
                 raise UsageError(f"--data.val_size: {error}.") from error
+            if stage == "fit" and self.batch_size > len(self._train_indices):
+                raise UsageError(
+                    f"--data.batch_size {self.batch_size} is more than the "
+                    f"{len(self._train_indices):,} images to train on."
+                )
 
     def train_dataloader(self) -> Batches:
         assert self._train is not None
@@ -134,7 +139,10 @@ class CIFAR10DataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         images, labels = batch
-        return self.normalise(images), labels
+        images = self.normalise(images)
+        if self.trainer is not None:  # "16-true" and its like; Lightning converts before this
+            images = self.trainer.precision_plugin.convert_input(images)
+        return images, labels
 
     def normalise(self, images: Tensor) -> Tensor:
         """Uint8 N×H×W×3 to float32 N×3×H×W, on the images' own device."""
