@@ -26,7 +26,8 @@ class ImageClassifier(LightningModule):
 
     Logged: ``train/loss``, ``train/acc`` (means since the last time, every
     ``Trainer(log_every_n_steps)``) and the learning rate; ``train/loss_epoch``,
-    ``train/acc_epoch``, ``val/…`` and ``test/…`` (means over the whole pass).
+    ``train/acc_epoch``, ``val/…`` and ``test/…`` (means over the whole pass); ``gap/loss`` and
+    ``gap/acc``, by how much training images do better than validation images.
 
     Args:
         net: the network, from images to logits N×K.
@@ -51,6 +52,7 @@ class ImageClassifier(LightningModule):
         self._make_optimizer = optimizer
         self._make_lr_scheduler = lr_scheduler
         self._lr_scheduler_interval = lr_scheduler_interval
+        self._validated_at = -1
         self.window = _Means()
         self.epoch = _Means()
         self.evaluation = _Means()
@@ -97,22 +99,28 @@ class ImageClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._close_window()
-        self.log_dict(self.epoch.compute("train/{}_epoch"))
+        means = self.epoch.compute("train/{}_epoch")
+        self.log_dict(means)
+        if self._validated_at == self.global_step:
+            now = self.trainer.callback_metrics
+            self.log("gap/loss", now["val/loss"] - means["train/loss_epoch"])
+            self.log("gap/acc", means["train/acc_epoch"] - now["val/acc"])
 
     def on_validation_epoch_start(self) -> None:
         self.evaluation.reset()
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch)
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.evaluation.compute("val/{}"), prog_bar=True)
+        self._validated_at = self.global_step
 
     def on_test_epoch_start(self) -> None:
         self.evaluation.reset()
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch)
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(self.evaluation.compute("test/{}"))
@@ -123,10 +131,11 @@ class ImageClassifier(LightningModule):
         probabilities: Tensor = self(images).softmax(dim=1)
         return probabilities
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> None:
+    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
-        logits = self(images)
+        logits: Tensor = self(images)
         self.evaluation.update(F.cross_entropy(logits, labels), logits, labels)
+        return logits
 
     def _is_log_step(self, batch_idx: int) -> bool:
         trainer = self.trainer

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cifar_lightning import slurm
 from cifar_lightning.arguments import Parser, check_config
-from cifar_lightning.callbacks import Checkpoints, RunSummary, progress_callbacks
+from cifar_lightning.callbacks import Checkpoints, Dashboard, RunSummary, progress_callbacks
 from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
 from cifar_lightning.checkpoint_io import DurableCheckpointIO
 from cifar_lightning.checks import (
@@ -112,7 +112,9 @@ class CLI(LightningCLI):
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand != "fit":
+        if subcommand == "fit":
+            parser.add_class_arguments(Dashboard, "dashboard")
+        else:
             # Lightning's default is the untrained network
             parser.set_defaults(ckpt_path="best")
         return parser
@@ -205,6 +207,8 @@ class CLI(LightningCLI):
         }
         bar = config.enable_progress_bar is not False and sys.stdout.isatty()
         callbacks = [*progress_callbacks(bar), RunSummary(), OptimizerChanges(of_optimizer)]
+        if self.subcommand == "fit":
+            callbacks += self.config_init.fit.dashboard.callbacks(self.datamodule)
         self.trainer_defaults = {"callbacks": callbacks}
         return super().instantiate_trainer(
             plugins=[*plugins, DurableCheckpointIO()],

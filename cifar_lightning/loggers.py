@@ -9,10 +9,12 @@ import csv
 import logging
 import os
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -31,6 +33,22 @@ class Rewindable(Protocol):
 
     def rewind(self, position: dict[str, Any]) -> None:
         """Drop what was logged after ``position``."""
+
+
+def to_tensorboard(trainer: Trainer, write: Callable[[Any], None]) -> None:
+    """Let ``write`` add to the TensorBoard events of a run, if it has any; where the disk refuses,
+    that is said and training goes on.
+
+    Args:
+        trainer: its loggers are looked through.
+        write: is given the ``SummaryWriter``.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            try:
+                write(logger.experiment)
+            except OSError as error:
+                log.warning("%s: events cannot be written (%s)", logger.log_dir, error.strerror)
 
 
 class RunTensorBoardLogger(TensorBoardLogger):

@@ -66,7 +66,9 @@ def _obey_permissions() -> None:
 @pytest.fixture(scope="session")
 def fork_server() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cifar_lightning.cli", "cifar_lightning.__main__"])
+    context.set_forkserver_preload(
+        ["cifar_lightning.cli", "cifar_lightning.__main__", "cifar_lightning.figures"]
+    )
     return context
 
 

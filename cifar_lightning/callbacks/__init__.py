@@ -1,7 +1,8 @@
-"""What accompanies training: checkpoints, the lines in the terminal, the run's summary."""
+"""What goes on beside training: checkpoints, dashboard, terminal, summary."""
 
 from cifar_lightning.callbacks.checkpoints import Checkpoints
-from cifar_lightning.callbacks.progress import EpochLine, Speed, progress_callbacks
+from cifar_lightning.callbacks.dashboard import Dashboard
+from cifar_lightning.callbacks.progress import progress_callbacks
 from cifar_lightning.callbacks.summary import RunSummary
 
-__all__ = ["Checkpoints", "EpochLine", "RunSummary", "Speed", "progress_callbacks"]
+__all__ = ["Checkpoints", "Dashboard", "RunSummary", "progress_callbacks"]

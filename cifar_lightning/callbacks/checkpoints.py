@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
 
 from cifar_lightning.interrupts import Postponed
 from cifar_lightning.loggers import Rewindable
@@ -115,11 +116,17 @@ class Checkpoints(Checkpoint):
         if value is None:
             return
         score, best = float(value), self.best_score
-        if best is None or (score > best if self.monitor == "val/acc" else score < best):
+        if best != self.better_of(score):
             self._best_before = (best, self.best_epoch, self.best_name)
             metric = self.monitor.replace("/", "_")
             self.best_score, self.best_epoch = score, trainer.current_epoch
             self.best_name = f"epoch={trainer.current_epoch}-{metric}={score:.4f}.ckpt"
+
+    def better_of(self, score: Tensor | float | None) -> float | None:
+        """The best score so far, or this one if it is better."""
+        scores = [float(s) for s in (self.best_score, score) if s is not None]
+        choose = max if self.monitor == "val/acc" else min
+        return choose(scores) if scores else None
 
     # --- what ---
 

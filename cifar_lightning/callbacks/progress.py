@@ -1,6 +1,8 @@
 """What a person sees while a run is on its way."""
 
+import math
 import time
+from datetime import timedelta
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -19,21 +21,50 @@ class _Bar(TQDMProgressBar):
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         metrics = super().get_metrics(*args)
         metrics.pop("v_num", None)  # the last four letters of "version_N"
-        return metrics
+        return {**{_short(name): value for name, value in metrics.items()}, **self._of_the_run}
+
+    def on_train_start(self, *args: Any) -> None:
+        super().on_train_start(*args)
+        self._of_the_run: dict[str, str] = {}
+        self._restart = (time.perf_counter(), args[0].global_step)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            started, first = self._restart
+            steps = trainer.estimated_stepping_batches - trainer.global_step
+            speed = trainer.callback_metrics.get("speed/images_per_second")
+            seconds = (time.perf_counter() - started) / (trainer.global_step - first) * steps
+            if math.isfinite(seconds):
+                self._of_the_run["run"] = f"{timedelta(seconds=round(seconds))} left"
+            if speed is not None:
+                self._of_the_run["img/s"] = f"{speed:,.0f}"
+        super().on_train_batch_end(trainer, *args)
+
+
+def _short(name: str) -> str:
+    """The bar has one line: the names of training lose their prefix."""
+    return name.removeprefix("train/")
 
 
 class Speed(Callback):
-    """Logs ``speed/images_per_second``: training alone, since the last time or epoch start."""
+    """Logs ``speed/images_per_second``: training alone, since the last time or epoch start; and
+    ``speed/seconds_per_epoch``, with validation and checkpoints, of epochs not interrupted."""
 
     def __init__(self) -> None:
         self._images = 0
         self._since = 0.0
+        self._epoch_start: float | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch_start = time.perf_counter()
         self._restart()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restart()  # a run resumed in mid-epoch does not start an epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._epoch_start is not None:
+            pl_module.log("speed/seconds_per_epoch", time.perf_counter() - self._epoch_start)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restart()
@@ -85,7 +116,8 @@ class EpochLine(Callback):
             isinstance(checkpoints, Checkpoints)
             and checkpoints.best_epoch == trainer.current_epoch - 1
         )
-        line += f"  {seconds:.1f} s{'  best so far' if new_best else ''}"
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        line += f"  lr {lr:.3g}  {seconds:.1f} s{'  best so far' if new_best else ''}"
         bar = trainer.progress_bar_callback
         if bar is None:
             print(line, flush=True)

@@ -89,6 +89,20 @@ class CIFAR10DataModule(LightningDataModule):
             checksum = zlib.crc32(values.numpy().data, checksum)
         return f"{len(self._train.labels)} images, crc32 {checksum:08x}"
 
+    @property
+    def image_side(self) -> int:
+        """Height and width of an image, in pixels; after ``setup("fit")``."""
+        assert self._train is not None
+        return self._train.images.shape[1]
+
+    def validation_images(self, indices: Tensor) -> Tensor:
+        """Images of the validation pass by their place in it: uint8 N×H×W×3."""
+        if self.val_size == 0:
+            assert self._test is not None
+            return self._test.images[indices]
+        assert self._train is not None
+        return self._train.images[self._val_indices[indices]]
+
     def prepare_data(self) -> None:
         self.source.prepare()
 
@@ -149,6 +163,11 @@ class CIFAR10DataModule(LightningDataModule):
         self._scale = self._scale.to(images.device)
         self._shift = self._shift.to(images.device)
         return images.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """The pictures that a network sees: from N×3×H×W, normalised, to uint8 N×H×W×3."""
+        pixels = (images.float() - self._shift) / self._scale
+        return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
 
     def _position(self) -> tuple[int, int]:
         """The next batch to train on, by the trainer's own progress: (epoch, batch)."""

@@ -1,0 +1,120 @@
+"""Pictures of what the network sees, has learned and mistakes."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from cifar_lightning.callbacks.collector import Collector
+from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.loggers import to_tensorboard
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Pictures(Callback):
+    """Draws, after the first epoch, every so many epochs and after the last: the confusion matrix,
+    the most confident mistakes, calibration, the first convolution's filters, a training batch.
+
+    Args:
+        collector: has the last validation pass.
+        data: gives class names and images.
+        every_n_epochs: 1 for each epoch.
+    """
+
+    def __init__(self, collector: Collector, data: CIFAR10DataModule, every_n_epochs: int) -> None:
+        self._collector = collector
+        self._data = data
+        self._every_n_epochs = every_n_epochs
+        self._batch: Tensor | None = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0 and self._is_due(trainer):
+            self._draw(trainer, "a training batch as the network sees it", self._training_batch,
+                       batch[0])  # fmt: skip
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or not self._is_due(trainer):
+            return
+        self._draw(trainer, "confusion matrix", self._confusion_matrix, trainer)
+        self._draw(trainer, "calibration", self._calibration)
+        self._draw(trainer, "most confident mistakes", self._mistakes)
+        self._draw(trainer, "filters of the first convolution", self._filters, pl_module)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        epoch = trainer.current_epoch + 1
+        return epoch in (1, trainer.max_epochs) or epoch % self._every_n_epochs == 0
+
+    def _draw(
+        self, trainer: Trainer, tag: str, draw: Callable[..., "Figure | None"], *args: Any
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        figure = draw(*args)
+        if figure is None:
+            return
+        from cifar_lightning.figures import pixels
+
+        picture, step = pixels(figure), trainer.global_step
+        to_tensorboard(
+            trainer, lambda writer: writer.add_image(tag, picture, step, dataformats="HWC")
+        )
+
+    def _confusion_matrix(self, trainer: Trainer) -> "Figure":
+        from cifar_lightning.figures import confusion_matrix
+
+        evaluation = self._collector.evaluation
+        title = (
+            f"epoch {trainer.current_epoch + 1}: {evaluation.accuracy:.1%} of "
+            f"{len(evaluation.labels):,} {self._data.validated_on}"
+        )
+        return confusion_matrix(evaluation, self._data.source.class_names, title)
+
+    def _calibration(self) -> "Figure":
+        from cifar_lightning.figures import calibration
+
+        return calibration(self._collector.evaluation, "validation")
+
+    def _mistakes(self) -> "Figure | None":
+        from cifar_lightning.figures import captioned
+
+        evaluation = self._collector.evaluation
+        mistakes = evaluation.mistakes(16)
+        if len(mistakes) == 0:
+            return None
+        names = self._data.source.class_names
+        images = self._data.validation_images(mistakes)
+        captions = [
+            f"{names[evaluation.predictions[i]]} {evaluation.probabilities[i].max():.0%}\n"
+            f"is {names[evaluation.labels[i]]}"
+            for i in mistakes.tolist()
+        ]
+        return captioned(images.numpy(), captions, "the most confident mistakes")
+
+    def _training_batch(self, images: Tensor) -> "Figure":
+        from cifar_lightning.figures import mosaic
+
+        seen = self._data.denormalise(images[:64]).cpu().numpy()
+        return mosaic(seen, "a training batch as the network sees it", columns=8)
+
+    def _filters(self, pl_module: LightningModule) -> "Figure | None":
+        from cifar_lightning.figures import mosaic
+
+        found = [
+            (name, module)
+            for name, module in pl_module.named_modules()
+            if isinstance(module, nn.Conv2d) and module.in_channels == 3
+        ]
+        if not found:
+            return None
+        name, convolution = found[0]
+        weights = convolution.weight.detach().float().cpu().permute(0, 2, 3, 1).numpy()
+        # grey is 0; each filter on its own scale, or one large one would hide the others
+        largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+        pixels = (127.5 + 127.5 * weights / np.maximum(largest, 1e-12)).round().astype(np.uint8)
+        return mosaic(pixels, f"the {len(pixels)} filters of {name}", columns=12)

@@ -1,0 +1,128 @@
+"""The pictures: drawn with matplotlib, legible in a TensorBoard card, safe for the colour-blind.
+
+Importing this takes most of a second: those who draw import it when they do.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cifar_lightning.evaluation import Evaluation
+
+# Two of the colours of Okabe and Ito, https://jfly.uni-koeln.de/color/
+BLUE, ORANGE = "#0072B2", "#D55E00"
+_SIZE = 8  # points; a card is about 400 pixels wide
+
+
+def confusion_matrix(evaluation: Evaluation, class_names: Sequence[str], title: str) -> Figure:
+    """A K×K table: truth downwards, prediction across; colour is the share of the true class."""
+    matrix = evaluation.confusion_matrix.numpy()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    classes = len(class_names)
+    figure, axes = _figure(4.8, 4.6)
+    # the square root lets the few mistakes be seen beside the many hits
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
+    if classes <= 12:
+        for row in range(classes):
+            for column in range(classes):
+                dark = shares[row, column] > 0.4
+                axes.text(
+                    column, row, str(matrix[row, column]), ha="center", va="center",
+                    fontsize=_SIZE - 1, color="white" if dark else "black",
+                )  # fmt: skip
+    if classes <= 30:
+        axes.set_xticks(range(classes), class_names, rotation=90)
+        axes.set_yticks(range(classes), class_names)
+    axes.set_xlabel("prediction", fontsize=_SIZE)
+    axes.set_ylabel("truth", fontsize=_SIZE)
+    axes.set_title(title, fontsize=_SIZE + 1)
+    return figure
+
+
+def calibration(evaluation: Evaluation, title: str) -> Figure:
+    """Accuracy against confidence, bin by bin; a calibrated network is on the diagonal."""
+    confidence, accuracy, count = (values.numpy() for values in evaluation.reliability())
+    figure, axes = _figure(4.4, 4.2)
+    axes.plot([0, 1], [0, 1], "--", color="0.6", linewidth=1)
+    axes.vlines(confidence, confidence, accuracy, color=ORANGE, linewidth=1)
+    sizes = 15 + 250 * count / count.sum()
+    axes.scatter(confidence, accuracy, s=sizes, color=BLUE, zorder=3)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set_xlabel("confidence (size of a dot: share of the images)", fontsize=_SIZE)
+    axes.set_ylabel("accuracy", fontsize=_SIZE)
+    axes.set_title(
+        f"{title}: expected calibration error {evaluation.calibration_error:.1%}",
+        fontsize=_SIZE + 1,
+    )
+    return figure
+
+
+def captioned(images: np.ndarray, captions: Sequence[str], title: str, columns: int = 4) -> Figure:
+    """Images in rows, each with its caption of one or two lines below.
+
+    Args:
+        images: uint8 N×H×W×3, N at least 1.
+        captions: N texts.
+        title: above all.
+        columns: images in a row.
+    """
+    rows = -(-len(images) // columns)
+    height, width = images.shape[1:3]
+    gap, below = max(1, width // 8), round(height * 0.62)
+    sheet = np.full(
+        (rows * (height + below), columns * (width + gap) - gap, 3), 255, dtype=np.uint8
+    )
+    corners = [
+        (i // columns * (height + below), i % columns * (width + gap)) for i in range(len(images))
+    ]
+    for image, (y, x) in zip(images, corners, strict=True):
+        sheet[y : y + height, x : x + width] = image
+    figure, axes = _figure(1.15 * columns, 1.5 * rows + 0.3)
+    axes.imshow(sheet, interpolation="nearest")
+    for caption, (y, x) in zip(captions, corners, strict=True):
+        axes.text(
+            x + width / 2, y + height + 1, caption, ha="center", va="top", fontsize=_SIZE,
+            linespacing=1.1,
+        )  # fmt: skip
+    axes.axis("off")
+    axes.set_title(title, fontsize=_SIZE + 1)
+    return figure
+
+
+def mosaic(images: np.ndarray, title: str, columns: int) -> Figure:
+    """Small images side by side, without captions: uint8 N×H×W×3."""
+    rows = -(-len(images) // columns)
+    height, width = images.shape[1:3]
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, dtype=np.uint8)
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + 1), i % columns * (width + 1)
+        sheet[y : y + height, x : x + width] = image
+    figure, axes = _figure(4.8, 4.8 * sheet.shape[0] / sheet.shape[1] + 0.3)
+    axes.imshow(sheet, interpolation="nearest")
+    axes.axis("off")
+    axes.set_title(title, fontsize=_SIZE + 1)
+    return figure
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """The figure as TensorBoard shows it: uint8 H×W×3."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG, for print twice as fine as for TensorBoard."""
+    FigureCanvasAgg(figure).print_figure(path, dpi=200)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    # not pyplot: it keeps every figure, and wants a display on some machines
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    axes.tick_params(labelsize=_SIZE)
+    return figure, axes
