@@ -4,7 +4,9 @@ import logging
 import os
 import sys
 import warnings
+from importlib.metadata import version
 
+from cifar_lightning.commands import HELP
 from cifar_lightning.errors import UserError
 from cifar_lightning.interrupts import Interrupted, stop_at_once
 
@@ -19,9 +21,7 @@ def main() -> None:
         stop_at_once()
         _quiet()
         # after the handlers: importing torch takes seconds, in which Ctrl-C is as likely as later
-        from cifar_lightning.cli import run
-
-        run()
+        _run(sys.argv[1:])
     except Interrupted as interrupted:
         print(f"\nStopped by {interrupted}.", file=sys.stderr)
         sys.exit(interrupted.exit_status)
@@ -32,12 +32,30 @@ def main() -> None:
         sys.exit(error.exit_status)
 
 
+def _run(argv: list[str]) -> None:
+    first = argv[0] if argv else ""
+    if first in ("-h", "--help"):
+        print(HELP)
+    elif first == "--version":
+        print(f"cifar_lightning {version('cifar_lightning')}")
+    elif first == "compare":
+        from cifar_lightning.compare import compare
+
+        compare(argv[1:])
+    elif first == "export":
+        from cifar_lightning.export import export
+
+        export(argv[1:])
+    else:
+        from cifar_lightning.cli import run
+
+        run()
+
+
 def _quiet() -> None:
-    """Our own messages as plain lines on standard error, and none of Lightning's advertisements."""
+    """Our own messages as plain lines on standard error."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("cifar_lightning").setLevel(logging.INFO)
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6's own affair with newer versions of torch
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # we refuse it

@@ -12,6 +12,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cifar_lightning.commands import COMMANDS
 from cifar_lightning.data import Source
 from cifar_lightning.errors import UsageError
 from cifar_lightning.models import Network
@@ -89,15 +90,14 @@ def one_sentence(message: str, options: Iterable[str], argv: Iterable[str]) -> s
     if found := re.match(r"unrecognized arguments: (\S+)", message):
         word = found[1].split("=")[0]
         return f"there is no option {word}{_did_you_mean(word, options)}"
-    if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+    if found := re.search(r"invalid choice: '(.*?)' \(choose from", message):
         first = next(iter(argv))
         if first.startswith("-"):  # its value was taken for the command
             return f"there is no option {first}{_did_you_mean(first, options)} before the command"
-        names = found[2].replace("'", "").split(", ")
-        there_are = f"there are {', '.join(names)}"
-        return f"there is no command {found[1]}{_did_you_mean(found[1], names)}; {there_are}"
-    if found := re.match(r'expected "subcommand" to be one of \{(.*?)\}', message):
-        return f"a command is missing: {found[1].replace(',', ', ')}"
+        there_are = f"there are {', '.join(COMMANDS)}"
+        return f"there is no command {found[1]}{_did_you_mean(found[1], COMMANDS)}; {there_are}"
+    if re.match(r'expected "subcommand" to be one of', message):
+        return f"a command is missing: {', '.join(COMMANDS)}"
     if found := re.match(r'Parser key "(.*?)":', message):
         return _about(_in_full(found[1], written).removeprefix("--"), message)
     return " ".join(message.split())[:300]

@@ -19,6 +19,7 @@ from cifar_lightning import slurm
 from cifar_lightning.arguments import Parser, check_config
 from cifar_lightning.callbacks import Checkpoints, Dashboard, RunSummary, progress_callbacks
 from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
+from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.checkpoint_io import DurableCheckpointIO
 from cifar_lightning.checks import (
     check_images,
@@ -32,9 +33,16 @@ from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
 from cifar_lightning.errors import DivergedError, UsageError, UserError
 from cifar_lightning.interrupts import Interrupted
-from cifar_lightning.loggers import MetricsCSV, RunTensorBoardLogger
+from cifar_lightning.loggers import MetricsCSV, RunTensorBoardLogger, write_test_metrics
 from cifar_lightning.models import AlexNet
-from cifar_lightning.predictions import write_predictions
+from cifar_lightning.predictions import (
+    find_pictures,
+    load_pictures,
+    picture_side,
+    write_answers,
+    write_predictions,
+)
+from cifar_lightning.report import table, write_report
 from cifar_lightning.resume import (
     Arguments,
     OptimizerChanges,
@@ -69,6 +77,7 @@ class CLI(LightningCLI):
         self.found: Found | None = None
         self.changes: dict[str, tuple[Any, Any]] = {}
         self.run: Path | None = None
+        self._images: list[str] | None = None
         super().__init__(
             ImageClassifier,
             CIFAR10DataModule,
@@ -85,8 +94,9 @@ class CLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The commands, and the arguments of Lightning's methods that are no flags: checkpoints
-        are read with weights_only whatever one asks for, and predictions are always written."""
-        own = {"weights_only", "return_predictions"}
+        are read with weights_only whatever one asks for, predictions are always written, and test
+        prints its own table."""
+        own = {"weights_only", "return_predictions", "verbose"}
         return {name: skipped | own for name, skipped in LightningCLI.subcommands().items()}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -115,11 +125,30 @@ class CLI(LightningCLI):
         if subcommand == "fit":
             parser.add_class_arguments(Dashboard, "dashboard")
         else:
+            if subcommand == "predict":
+                parser.add_argument(
+                    "--data.images",
+                    type=str,
+                    nargs="+",
+                    help="Pictures to classify, of any size: files, and folders of files. Without "
+                    "it the held-out images are.",
+                )
             # Lightning's default is the untrained network
             parser.set_defaults(ckpt_path="best")
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        self._parse(parser)
+        if self.config.get("subcommand") == "predict":
+            self._images = self.config.predict.data.pop("images")
+            if self._images is not None:
+                # from the checkpoint alone: the data that it was trained on may be gone
+                self.config.predict.data.source = Namespace(
+                    class_path="cifar_lightning.data.source.ClassNames",
+                    init_args=Namespace(names=self._class_names()),
+                )
+
+    def _parse(self, parser: LightningArgumentParser) -> None:
         arguments = Arguments(sys.argv[1:], self.subcommands())
         for path in arguments.config_files:
             check_config(path)
@@ -152,6 +181,16 @@ class CLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Lightning lets the checkpoint's hyper-parameters win over the command line here."""
+
+    def _class_names(self) -> list[str]:
+        assert self.found is not None
+        names = self.found.content.get(KEY, {}).get("class_names")
+        if names is None:
+            raise UserError(
+                f"{self.found.path} does not hold the names of its classes: predict with a "
+                "checkpoint that `fit` of this version has written."
+            )
+        return list(names)
 
     def _compare_with(self, past: dict[str, Any], arguments: Arguments) -> None:
         now = self._plain(self.config)
@@ -209,6 +248,8 @@ class CLI(LightningCLI):
         callbacks = [*progress_callbacks(bar), RunSummary(), OptimizerChanges(of_optimizer)]
         if self.subcommand == "fit":
             callbacks += self.config_init.fit.dashboard.callbacks(self.datamodule)
+        if self.subcommand == "test":
+            callbacks.append(Collector())
         self.trainer_defaults = {"callbacks": callbacks}
         return super().instantiate_trainer(
             plugins=[*plugins, DurableCheckpointIO()],
@@ -236,6 +277,7 @@ class CLI(LightningCLI):
         checkpoints = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
         checkpoints.config = self._plain(self.config)
         checkpoints.data = data.fingerprint
+        checkpoints.class_names = list(data.source.class_names)
         if self.found is not None:
             check_images(checkpoints.data, self.found)
         check_network(model, data)
@@ -259,8 +301,17 @@ class CLI(LightningCLI):
             raise UserError(f"{checkpoints.unsaved}: the final state of the run is lost.")
 
     def test(self, model: ImageClassifier, **kwargs: Any) -> None:
+        assert self.found is not None
         log.info("Testing %s", kwargs["ckpt_path"])
-        self.trainer.test(model, **kwargs)
+        self.trainer.test(model, **kwargs, verbose=False)
+        evaluation = next(c for c in self.trainer.callbacks if isinstance(c, Collector)).evaluation
+        results = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+        folder = self.found.run or Path.cwd()
+        names = self.datamodule.source.class_names
+        report = write_report(folder, evaluation, results["test/loss"], names, self.found.path)
+        if self.found.run is not None:
+            write_test_metrics(folder, results, self.found.content["global_step"])
+        print(f"{table(report)}\n\nreport: {folder / 'test_report.json'} and test_*.png")
 
     def validate(self, model: ImageClassifier, **kwargs: Any) -> None:
         log.info("Validating %s", kwargs["ckpt_path"])
@@ -268,10 +319,22 @@ class CLI(LightningCLI):
 
     def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
         assert self.found is not None
+        data: CIFAR10DataModule = self.datamodule
+        folder = self.found.run or Path.cwd()
+        if self._images is not None:
+            files = find_pictures(self._images)
+            config = self.found.content[KEY]["config"]
+            data.pictures, shown = load_pictures(files, picture_side(config))
         predictions: Any = self.trainer.predict(model, **{**kwargs, "return_predictions": True})
-        path = (self.found.run or Path.cwd()) / "predictions.csv"
-        write_predictions(path, self.datamodule, torch.cat(predictions))
-        log.info("Predictions of %s for the held-out images: %s", self.found.path, path)
+        probabilities = torch.cat(predictions).float()
+        if self._images is None:
+            write_predictions(folder / "predictions.csv", data, probabilities)
+            what = "the held-out images"
+        else:
+            names = data.source.class_names
+            print(*write_answers(folder, files, shown, probabilities, names), sep="\n")
+            what = f"{len(files)} pictures"
+        log.info("Predictions of %s for %s: %s", self.found.path, what, folder / "predictions.*")
 
     def _open_run(self) -> None:
         """Choose the folder of the run, and write down what was asked for."""
@@ -344,4 +407,7 @@ def _asks_for_text(argv: list[str]) -> bool:
 
 def run() -> None:
     """Run the command that ``sys.argv`` names."""
+    # Lightning turns its advertisements on when it is imported
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     CLI()

@@ -5,25 +5,28 @@ Importing this takes most of a second: those who draw import it when they do.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cifar_lightning.evaluation import Evaluation
+if TYPE_CHECKING:  # it imports torch, which `compare` does without
+    from cifar_lightning.evaluation import Evaluation
 
-# Two of the colours of Okabe and Ito, https://jfly.uni-koeln.de/color/
+# The colours of Okabe and Ito, less yellow, https://jfly.uni-koeln.de/color/
 BLUE, ORANGE = "#0072B2", "#D55E00"
-_SIZE = 8  # points; a card is about 400 pixels wide
+_COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_SIZE = 7  # points; TensorBoard's cards are 350 pixels wide
 
 
-def confusion_matrix(evaluation: Evaluation, class_names: Sequence[str], title: str) -> Figure:
+def confusion_matrix(evaluation: "Evaluation", class_names: Sequence[str], title: str) -> Figure:
     """A K×K table: truth downwards, prediction across; colour is the share of the true class."""
     matrix = evaluation.confusion_matrix.numpy()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     classes = len(class_names)
-    figure, axes = _figure(4.8, 4.6)
+    figure, axes = _figure(3.5, 3.5)
     # the square root lets the few mistakes be seen beside the many hits
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
     if classes <= 12:
@@ -43,10 +46,10 @@ def confusion_matrix(evaluation: Evaluation, class_names: Sequence[str], title: 
     return figure
 
 
-def calibration(evaluation: Evaluation, title: str) -> Figure:
+def calibration(evaluation: "Evaluation", title: str) -> Figure:
     """Accuracy against confidence, bin by bin; a calibrated network is on the diagonal."""
     confidence, accuracy, count = (values.numpy() for values in evaluation.reliability())
-    figure, axes = _figure(4.4, 4.2)
+    figure, axes = _figure(3.5, 3.4)
     axes.plot([0, 1], [0, 1], "--", color="0.6", linewidth=1)
     axes.vlines(confidence, confidence, accuracy, color=ORANGE, linewidth=1)
     sizes = 15 + 250 * count / count.sum()
@@ -81,7 +84,7 @@ def captioned(images: np.ndarray, captions: Sequence[str], title: str, columns: 
     ]
     for image, (y, x) in zip(images, corners, strict=True):
         sheet[y : y + height, x : x + width] = image
-    figure, axes = _figure(1.15 * columns, 1.5 * rows + 0.3)
+    figure, axes = _figure(0.875 * columns, 1.2 * rows + 0.2)
     axes.imshow(sheet, interpolation="nearest")
     for caption, (y, x) in zip(captions, corners, strict=True):
         axes.text(
@@ -101,7 +104,7 @@ def mosaic(images: np.ndarray, title: str, columns: int) -> Figure:
     for i, image in enumerate(images):
         y, x = i // columns * (height + 1), i % columns * (width + 1)
         sheet[y : y + height, x : x + width] = image
-    figure, axes = _figure(4.8, 4.8 * sheet.shape[0] / sheet.shape[1] + 0.3)
+    figure, axes = _figure(3.5, 3.5 * sheet.shape[0] / sheet.shape[1] + 0.2)
     axes.imshow(sheet, interpolation="nearest")
     axes.axis("off")
     axes.set_title(title, fontsize=_SIZE + 1)
@@ -126,3 +129,39 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.tick_params(labelsize=_SIZE)
     return figure, axes
+
+
+def curves(
+    runs: Sequence[tuple[str, Sequence[Sequence[tuple[float, float, float]]]]],
+    reference: Sequence[float],
+) -> Figure:
+    """Validation accuracy of several experiments over epochs and over time.
+
+    Args:
+        runs: for each experiment a label and its runs: points of (epoch, seconds, accuracy in %).
+        reference: the article's accuracy in % after each epoch.
+    """
+    figure = Figure(figsize=(10, 4.4 + 0.18 * len(runs)), dpi=100, layout="constrained")
+    by_epoch, by_time = figure.subplots(1, 2, sharey=True)
+    by_epoch.plot(
+        range(1, len(reference) + 1), reference, ":", color="black", label="article (test images)"
+    )
+    longest = max((p[1] for _, of_label in runs for run in of_label for p in run), default=0)
+    unit, seconds = ("minutes", 60) if longest > 120 else ("seconds", 1)
+    for number, (label, of_label) in enumerate(runs):
+        style = {
+            "color": _COLOURS[number % len(_COLOURS)],
+            "linestyle": ("-", "--", "-.")[number // len(_COLOURS) % 3],
+            "marker": ".",
+        }
+        for i, points in enumerate(of_label):
+            epochs, times, accuracies = zip(*points, strict=True) if points else ((), (), ())
+            by_epoch.plot(epochs, accuracies, label=None if i else label, **style)
+            by_time.plot([t / seconds for t in times], accuracies, **style)
+    for axes, what in ((by_epoch, "epochs"), (by_time, unit)):
+        axes.set_xlabel(what, fontsize=_SIZE)
+        axes.tick_params(labelsize=_SIZE)
+        axes.grid(color="0.9")
+    by_epoch.set_ylabel("validation accuracy, %", fontsize=_SIZE)
+    figure.legend(loc="outside lower left", fontsize=_SIZE, ncols=1, frameon=False)
+    return figure

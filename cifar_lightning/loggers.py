@@ -18,6 +18,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lightning.checkpoint_io import flush_folder
 
@@ -33,6 +34,28 @@ class Rewindable(Protocol):
 
     def rewind(self, position: dict[str, Any]) -> None:
         """Drop what was logged after ``position``."""
+
+
+_TEST_SUFFIX = ".test"
+
+
+def event_files(run: Path) -> list[Path]:
+    """The files with a run's TensorBoard events, without those of ``test``."""
+    files = run.glob("events.out.tfevents.*")
+    return [file for file in files if not file.name.endswith(_TEST_SUFFIX)]
+
+
+def write_test_metrics(run: Path, metrics: dict[str, float], step: int) -> None:
+    """Put the results of ``test`` beside the curves of a run, in place of those of an earlier one.
+
+    They are in a file of their own: the run may go on and be wound back, they stay.
+    """
+    earlier = list(run.glob(f"events.out.tfevents.*{_TEST_SUFFIX}"))
+    with SummaryWriter(str(run), filename_suffix=_TEST_SUFFIX) as writer:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+    for file in earlier:
+        file.unlink(missing_ok=True)
 
 
 def to_tensorboard(trainer: Trainer, write: Callable[[Any], None]) -> None:
@@ -72,7 +95,7 @@ class RunTensorBoardLogger(TensorBoardLogger):
 
     def position(self) -> dict[str, Any]:
         self.experiment.flush()
-        files = sorted(self._folder.glob("events.out.tfevents.*"))
+        files = sorted(event_files(self._folder))
         for file in files:
             _flush_to_disk(file)
         return {file.name: file.stat().st_size for file in files}
@@ -81,7 +104,7 @@ class RunTensorBoardLogger(TensorBoardLogger):
         if self._experiment is not None:  # its file is not among those to keep
             self._experiment.close()
             self._experiment = None
-        for file in self._folder.glob("events.out.tfevents.*"):
+        for file in event_files(self._folder):
             if file.name not in position:
                 file.unlink()
             elif file.stat().st_size > position[file.name]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from cifar_lightning.checkpoint_io import read_checkpoint
 from cifar_lightning.errors import UserError
+from cifar_lightning.loggers import event_files
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +110,8 @@ def branch(found: Found, run: Path) -> None:
     best checkpoint up to there. The old run is left as it is."""
     if found.run is None:
         return
-    for pattern in ("metrics.csv", "events.out.tfevents.*"):
-        for file in found.run.glob(pattern):
-            shutil.copy2(file, run)
+    for file in (*found.run.glob("metrics.csv"), *event_files(found.run)):
+        shutil.copy2(file, run)
     best = found.content.get("callbacks", {}).get("Checkpoints", {}).get("best_name")
     if best and (found.path.parent / best).exists():
         (run / "checkpoints").mkdir()

@@ -25,6 +25,20 @@ class Tiny(nn.Module):
         return logits
 
 
+class Convolution(nn.Module):
+    """A network with filters to look at."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 5, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(196, num_classes)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits
+
+
 class OneOutput(Tiny):
     """A network that does not do what it is asked."""
 

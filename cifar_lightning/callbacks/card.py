@@ -48,9 +48,10 @@ class Card(Callback):
         path = checkpoints.run_folder(trainer) / "card.json"
         if not path.exists():
             path.write_text(json.dumps(facts, indent=2) + "\n")
-        rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
+        # a list: TensorBoard breaks the words in the first column of a table
+        rows = [f"- **{name}**: {_cell(value)}" for name, value in facts.items()]
         config = yaml.safe_dump(checkpoints.config, sort_keys=False).replace("\n", "\n    ")
-        text = "\n".join(["| | |", "| --- | --- |", *rows, "", f"    {config}"])
+        text = "\n".join([*rows, "", "The configuration:", "", f"    {config}"])
         step = trainer.global_step
         to_tensorboard(trainer, lambda writer: writer.add_text("card", text, step))
 
@@ -138,7 +139,8 @@ class HParams(Callback):
 _SECONDS = "speed/seconds_per_epoch"
 # What does not change the experiment.
 _NO_CHOICES = ("ckpt_path", "dashboard", "checkpoints", "data.source", "data.seed", "config")
-_TRAINER_CHOICES = ("precision", "max_epochs", "gradient_clip_val", "accumulate_grad_batches")
+_TRAINER_CHOICES = ("max_epochs", "gradient_clip_val", "accumulate_grad_batches")
+_ALWAYS = ("lr", "momentum")  # of what an optimizer is given; the rest where it is not off
 
 
 def choices(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -149,11 +151,12 @@ def choices(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in data.items():
         if f"data.{name}" not in _NO_CHOICES:
             yield name, _plain(value)
-    for part in ("net", "optimizer", "lr_scheduler"):
+    for part, prefix in (("net", ""), ("optimizer", ""), ("lr_scheduler", "schedule.")):
         yield part, _class(model.get(part))
         for name, value in ((model.get(part) or {}).get("init_args") or {}).items():
-            if value is not None:
-                yield (name if part != "lr_scheduler" else f"schedule.{name}"), _plain(value)
+            if name in _ALWAYS or value not in (None, False, 0):
+                yield f"{prefix}{name}", _plain(value)
+    yield "precision", _plain(trainer.get("precision") or "32-true")
     for name in _TRAINER_CHOICES:
         if trainer.get(name) is not None:
             yield name, _plain(trainer[name])

@@ -50,6 +50,8 @@ class Checkpoints(Checkpoint):
         """The run's configuration, plain values; travels in the checkpoints."""
         self.data: str | None = None
         """The fingerprint of the training data; travels in the checkpoints."""
+        self.class_names: list[str] | None = None
+        """The names of the classes; travel in the checkpoints, for those who have no data."""
         self.best_score: float | None = None
         self.best_epoch: int | None = None
         self.best_name: str | None = None
@@ -156,6 +158,7 @@ class Checkpoints(Checkpoint):
             "format": FORMAT,
             "config": self.config,
             "data": self.data,
+            "class_names": self.class_names,
             "logs": logs,
         }
 

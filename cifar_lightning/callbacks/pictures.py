@@ -35,8 +35,7 @@ class Pictures(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx == 0 and self._is_due(trainer):
-            self._draw(trainer, "a training batch as the network sees it", self._training_batch,
-                       batch[0])  # fmt: skip
+            self._draw(trainer, "training batch", self._training_batch, batch[0])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not self._is_due(trainer):
@@ -44,7 +43,7 @@ class Pictures(Callback):
         self._draw(trainer, "confusion matrix", self._confusion_matrix, trainer)
         self._draw(trainer, "calibration", self._calibration)
         self._draw(trainer, "most confident mistakes", self._mistakes)
-        self._draw(trainer, "filters of the first convolution", self._filters, pl_module)
+        self._draw(trainer, "filters", self._filters, pl_module)
 
     def _is_due(self, trainer: Trainer) -> bool:
         epoch = trainer.current_epoch + 1
@@ -62,7 +61,9 @@ class Pictures(Callback):
 
         picture, step = pixels(figure), trainer.global_step
         to_tensorboard(
-            trainer, lambda writer: writer.add_image(tag, picture, step, dataformats="HWC")
+            trainer,
+            # one group in TensorBoard: groups of one picture each are folded up
+            lambda w: w.add_image(f"pictures/{tag}", picture, step, dataformats="HWC"),
         )
 
     def _confusion_matrix(self, trainer: Trainer) -> "Figure":

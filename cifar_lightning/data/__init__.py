@@ -2,8 +2,17 @@
 
 from cifar_lightning.data.cifar10 import CIFAR10
 from cifar_lightning.data.datamodule import CIFAR10DataModule
-from cifar_lightning.data.image_folder import ImageFolder
+from cifar_lightning.data.image_folder import ImageFolder, is_no_image, read_image
 from cifar_lightning.data.shapes import Shapes
 from cifar_lightning.data.source import LabelledImages, Source
 
-__all__ = ["CIFAR10", "CIFAR10DataModule", "ImageFolder", "LabelledImages", "Shapes", "Source"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR10DataModule",
+    "ImageFolder",
+    "LabelledImages",
+    "Shapes",
+    "Source",
+    "is_no_image",
+    "read_image",
+]

@@ -58,6 +58,8 @@ class CIFAR10DataModule(LightningDataModule):
         # (x / 255 − mean) / std as one multiplication and one addition
         self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
         self._shift = -torch.tensor(mean).view(-1, 1, 1) / torch.tensor(std).view(-1, 1, 1)
+        self.pictures: Tensor | None = None
+        """What ``predict`` is about, uint8 N×H×W×3; the validation images if None."""
         self._train: LabelledImages | None = None
         self._test: LabelledImages | None = None
 
@@ -104,9 +106,12 @@ class CIFAR10DataModule(LightningDataModule):
         return self._train.images[self._val_indices[indices]]
 
     def prepare_data(self) -> None:
-        self.source.prepare()
+        if self.pictures is None:
+            self.source.prepare()
 
     def setup(self, stage: str) -> None:
+        if stage == "predict" and self.pictures is not None:
+            return
         # the test split is read where it is asked for and nowhere else
         needs_test = stage == "test" or self.val_size == 0
         needs_train = stage == "fit" or (stage != "test" and self.val_size > 0)
@@ -149,7 +154,11 @@ class CIFAR10DataModule(LightningDataModule):
         return Batches(self._test, self.batch_size, lambda epoch: everything)
 
     def predict_dataloader(self) -> Batches:
-        return self.val_dataloader()
+        if self.pictures is None:
+            return self.val_dataloader()
+        everything = torch.arange(len(self.pictures))
+        unlabelled = LabelledImages(self.pictures, torch.full_like(everything, -1))
+        return Batches(unlabelled, self.batch_size, lambda epoch: everything)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         images, labels = batch

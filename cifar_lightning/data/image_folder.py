@@ -81,14 +81,7 @@ class ImageFolder(Source):
         return found
 
     def _decode(self, path: str) -> np.ndarray:
-        try:
-            with Image.open(path) as file, warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a palette with transparency is no reason to worry
-                image = ImageOps.exif_transpose(file).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"{path} cannot be read as an image ({type(error).__name__}): mend or remove it."
-            ) from error
+        image = read_image(path)
         width, height = image.size
         if (width, height) == (self._side, self._side):
             return np.asarray(image)
@@ -108,6 +101,27 @@ class ImageFolder(Source):
         return Path(pooch.os_cache("cifar_lightning")) / f"{where}-{what}.npy"
 
 
+def read_image(path: str) -> Image.Image:
+    """Any picture that Pillow reads, in RGB, turned as its EXIF says.
+
+    Raises:
+        UserError: it cannot be read; names it.
+    """
+    try:
+        with Image.open(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a palette with transparency is no reason to worry
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path} cannot be read as an image ({type(error).__name__}): mend or remove it."
+        ) from error
+
+
+def is_no_image(name: str) -> bool:
+    """Whether a file of this name is passed over: hidden, or left behind by a file manager."""
+    return name.startswith(".") or name.lower() in _NOT_IMAGES
+
+
 class _File(NamedTuple):
     path: str
     size: int
@@ -119,7 +133,7 @@ def _files(folder: Path) -> list[_File]:
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in _NOT_IMAGES:
+            if is_no_image(entry.name):
                 continue
             if entry.is_dir():
                 raise UserError(

@@ -1,9 +1,12 @@
 """What every source of images gives."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+from cifar_lightning.errors import UserError
 
 Split = Literal["train", "test"]
 
@@ -35,3 +38,21 @@ class Source(ABC):
         Raises:
             UserError: the images are not there or cannot be read; says what to do.
         """
+
+
+class ClassNames(Source):
+    """The names of classes and no images: what is needed of a data set to classify other pictures.
+
+    Args:
+        names: in the order of the labels.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._names
+
+    def load(self, split: Split) -> LabelledImages:
+        raise UserError("There are no images here, but the names of classes alone.")

@@ -1,0 +1,45 @@
+"""The commands by name, and a parser for those that are not Lightning's.
+
+Nothing here imports torch: help and ``compare`` shall answer at once.
+"""
+
+import argparse
+from typing import NoReturn
+
+from cifar_lightning.errors import UsageError
+
+COMMANDS = {
+    "fit": "train a network; goes on with a run when given --ckpt_path last",
+    "validate": "measure a checkpoint on the held-out images",
+    "test": "measure a checkpoint on the test images, and write a report",
+    "predict": "classify pictures of your own (--data.images), or the held-out images",
+    "export": "write a checkpoint as a model file that runs elsewhere",
+    "compare": "runs side by side: a table and their curves",
+}
+
+HELP = "\n".join(
+    [
+        "usage: python -m cifar_lightning COMMAND [options]",
+        "",
+        "Train AlexNet on CIFAR-10 with PyTorch Lightning.",
+        "",
+        *[f"  {name:<10} {what}" for name, what in COMMANDS.items()],
+        "",
+        "python -m cifar_lightning COMMAND --help lists the options of a command.",
+        "Exit status: 0 done, 1 failed, 2 wrong usage, 130 after Ctrl-C, 143 after SIGTERM.",
+    ]
+)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse, less its usage lines: wrong usage is answered in one sentence."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(
+            f"python -m cifar_lightning {command}",
+            description=COMMANDS[command],
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} ({self.prog} --help lists what there is)")

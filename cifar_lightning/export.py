@@ -1,0 +1,226 @@
+"""``export``: a checkpoint as a model file that runs elsewhere, checked after it was written."""
+
+import copy
+import json
+import os
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cifar_lightning.callbacks.card import git_state
+from cifar_lightning.callbacks.checkpoints import KEY
+from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.commands import CommandParser
+from cifar_lightning.data import Shapes
+from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.predictions import find_pictures, load_pictures, picture_side
+from cifar_lightning.runs import Found, find_checkpoint
+
+TOLERANCE = 1e-4
+"""The largest difference of a probability between the file and PyTorch that is let pass."""
+_CHECKED = 100  # images
+
+
+class Deployed(nn.Module):
+    """A network with what stands before and after it in training.
+
+    Takes float N×3×H×W, RGB from 0 to 1, any N; gives the probabilities of the classes, float N×K.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        probabilities: Tensor = self.net((images - self.mean) / self.std).softmax(dim=1)
+        return probabilities
+
+
+def export(argv: Sequence[str]) -> None:
+    """The command.
+
+    Raises:
+        UsageError: no file can be written in that format or under that name.
+        UserError: there is no such checkpoint, or the file does not compute what PyTorch does.
+    """
+    parser = CommandParser("export")
+    parser.add_argument("--ckpt_path", default="best", help="best, last or a path (best)")
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help=f"ends in {', '.join(_FORMATS)}"
+    )
+    parser.add_argument(
+        "--images", nargs="+", help="pictures to check the file with; by default drawn ones"
+    )
+    parser.add_argument(
+        "--logs", type=Path, default=Path("lightning_logs"), help="where the runs are"
+    )
+    asked = parser.parse_args(argv)
+    target: Path = asked.to
+    if target.suffix not in _FORMATS:
+        raise UsageError(f"--to {target}: its name must end in {', '.join(_FORMATS)}.")
+    if target.exists():
+        raise UsageError(f"--to {target}: there is a file of that name; remove it or take another.")
+    if not target.absolute().parent.is_dir():
+        raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
+    found = find_checkpoint(asked.ckpt_path, asked.logs)
+    ours = found.content.get(KEY, {})
+    if ours.get("config") is None or ours.get("class_names") is None:
+        raise UserError(
+            f"{found.path} does not say how its images were normalised and what its classes are "
+            "called: export a checkpoint that `fit` of this version has written."
+        )
+    images = _images(asked.images, picture_side(ours["config"]))
+    config = ours["config"]["data"]
+    try:
+        classifier = ImageClassifier.load_from_checkpoint(found.path, map_location="cpu")
+    except ArgumentError as error:  # jsonargparse, by which the network is made
+        net = found.content["hyper_parameters"]["net"]["class_path"]
+        raise UserError(
+            f"{found.path}: its network {net} cannot be imported: put its module on PYTHONPATH."
+        ) from error
+    model = Deployed(classifier.net, config["mean"], config["std"]).eval()
+    with torch.no_grad():
+        expected = model(images)
+
+    part = target.with_name(f".{os.getpid()}-{target.name}")
+    try:
+        try:
+            difference = _FORMATS[target.suffix](model, images, expected, _about(found), part)
+        except ImportError as error:
+            raise UserError(
+                f"{target.suffix} needs {error.name}: pip install -e '.[export]'."
+            ) from error
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"{target} is not written: its probabilities differ from PyTorch's by up to "
+                f"{difference:.1e}, more than {TOLERANCE:.0e}."
+            )
+        part.replace(target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error.strerror or error}).") from error
+    finally:
+        part.unlink(missing_ok=True)
+    print(
+        f"{target} ({target.stat().st_size / 1e6:.1f} MB) from {found.path}\n"
+        f"checked on {len(images)} images: probabilities within {difference:.1e} of PyTorch's"
+    )
+
+
+def _images(paths: Sequence[str] | None, side: int) -> Tensor:
+    """Float N×3×side×side from 0 to 1."""
+    if paths is None:
+        pixels = Shapes(_CHECKED * 5).load("test").images
+        size = (side, side)
+        scaled = nn.functional.interpolate(pixels.permute(0, 3, 1, 2).float(), size=size)
+        return scaled / 255
+    pixels, _ = load_pictures(find_pictures(paths), side)
+    return pixels.permute(0, 3, 1, 2).float() / 255
+
+
+def _about(found: Found) -> dict[str, str]:
+    """What travels in the file: names to texts, as all three formats take them."""
+    ours = found.content[KEY]
+    git = git_state()
+    return {
+        "class_names": json.dumps(ours["class_names"]),
+        "input": "float32 N×3×H×W, RGB from 0 to 1",
+        "output": "probabilities, float32 N×K",
+        "checkpoint": str(found.path),
+        "epoch": str(found.content["epoch"]),
+        "global_step": str(found.content["global_step"]),
+        "training_images": str(ours["data"]),
+        "config": json.dumps(ours["config"], sort_keys=True),
+        "git_commit": git["commit"] if git else "",
+        "torch": torch.__version__,
+    }
+
+
+def _to_onnx(
+    model: nn.Module, images: Tensor, expected: Tensor, about: dict[str, str], path: Path
+) -> float:
+    import onnx
+    import onnxruntime
+
+    program = _quietly(
+        lambda: torch.onnx.export(
+            model,
+            (images[:2],),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            verbose=False,
+        )
+    )
+    proto = program.model_proto
+    for name, text in about.items():
+        proto.metadata_props.add(key=name, value=text)
+    onnx.checker.check_model(proto)
+    onnx.save(proto, str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(batch: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(session.run(None, {"images": batch.numpy()})[0]))
+
+    return _largest_difference(run, images, expected)
+
+
+def _to_pt2(
+    model: nn.Module, images: Tensor, expected: Tensor, about: dict[str, str], path: Path
+) -> float:
+    shapes = ({0: torch.export.Dim("N")},)
+    program = torch.export.export(model, (images[:2],), dynamic_shapes=shapes)
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files={"about.json": json.dumps(about)})
+    with path.open("rb") as file:
+        loaded = torch.export.load(file).module()
+    return _largest_difference(loaded, images, expected)
+
+
+def _to_safetensors(
+    model: nn.Module, images: Tensor, expected: Tensor, about: dict[str, str], path: Path
+) -> float:
+    """Weights alone, named as in ``Deployed``; the network's code is needed to use them."""
+    from safetensors.torch import load_file, save
+
+    tensors = {name: values.contiguous() for name, values in model.state_dict().items()}
+    path.write_bytes(save(tensors, metadata=about))
+    fresh = copy.deepcopy(model)
+    with torch.no_grad():
+        for values in fresh.state_dict().values():
+            values.zero_()
+    fresh.load_state_dict(load_file(path))
+    return _largest_difference(fresh, images, expected)
+
+
+def _largest_difference(run: Callable[[Tensor], Any], images: Tensor, expected: Tensor) -> float:
+    with torch.no_grad():
+        # one by one and all at once: the size of a batch must not matter
+        alone = torch.cat([run(image[None]) for image in images[:3]])
+        together = run(images)
+    apart = (together - expected).abs().max(), (alone - expected[:3]).abs().max()
+    return max(float(difference) for difference in apart)
+
+
+def _quietly(call: Callable[[], Any]) -> Any:
+    """torch.onnx counts its steps on standard output."""
+    import contextlib
+    import io
+    import warnings
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return call()
+
+
+_FORMATS = {".onnx": _to_onnx, ".pt2": _to_pt2, ".safetensors": _to_safetensors}

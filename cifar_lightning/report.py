@@ -1,0 +1,83 @@
+"""What ``test`` leaves behind: a table in the terminal, ``test_report.json`` and two figures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cifar_lightning.evaluation import Evaluation
+
+
+def write_report(
+    folder: Path, evaluation: Evaluation, loss: float, class_names: Sequence[str], checkpoint: Path
+) -> dict[str, Any]:
+    """Write report and figures into a folder, over those of an earlier test.
+
+    Returns:
+        the content of ``test_report.json``: checkpoint, images, loss, accuracy,
+        accuracy_95 (95 % confidence interval, Wilson), calibration_error (expected, 15 bins),
+        classes (of each: precision, recall, f1, images; null where there is nothing to divide by),
+        confusion_matrix (rows are the truth).
+    """
+    from cifar_lightning.figures import calibration, confusion_matrix, save
+
+    rows = zip(
+        class_names,
+        evaluation.precision.tolist(),
+        evaluation.recall.tolist(),
+        evaluation.f1.tolist(),
+        evaluation.confusion_matrix.sum(dim=1).tolist(),
+        strict=True,
+    )
+    report = {
+        "checkpoint": str(checkpoint),
+        "images": len(evaluation.labels),
+        "loss": loss,
+        "accuracy": evaluation.accuracy,
+        "accuracy_95": list(evaluation.accuracy_interval),
+        "calibration_error": evaluation.calibration_error,
+        "classes": {
+            name: {
+                "precision": _known(precision),
+                "recall": _known(recall),
+                "f1": _known(f1),
+                "images": images,
+            }
+            for name, precision, recall, f1, images in rows
+        },
+        "confusion_matrix": evaluation.confusion_matrix.tolist(),
+    }
+    (folder / "test_report.json").write_text(json.dumps(report, indent=2) + "\n")
+    title = f"{evaluation.accuracy:.2%} of {len(evaluation.labels):,} test images"
+    figure = confusion_matrix(evaluation, class_names, title)
+    save(figure, folder / "test_confusion_matrix.png")
+    save(calibration(evaluation, "test"), folder / "test_calibration.png")
+    return report
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report in a few lines."""
+    low, high = report["accuracy_95"]
+    width = max(len(name) for name in report["classes"])
+    lines = [
+        f"test accuracy      {report['accuracy']:.2%}  (95 % interval {low:.2%} to {high:.2%}, "
+        f"{report['images']:,} images)",
+        f"test loss          {report['loss']:.4f}",
+        f"calibration error  {report['calibration_error']:.2%}",
+        "",
+        f"{'':{width}}  precision  recall      F1  images",
+    ]
+    for name, of_class in report["classes"].items():
+        cells = [_cell(of_class[what]) for what in ("precision", "recall", "f1")]
+        lines.append(
+            f"{name:{width}}  {cells[0]:>9}  {cells[1]:>6}  {cells[2]:>6}  {of_class['images']:>6}"
+        )
+    return "\n".join(lines)
+
+
+def _known(value: float) -> float | None:
+    return value if value == value else None
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

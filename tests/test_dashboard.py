@@ -1,0 +1,220 @@
+"""What TensorBoard shows: values, not existence."""
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Command
+from tensorboard import program
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn import functional as F
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from cifar_lightning import CIFAR10DataModule
+from cifar_lightning.data import Shapes
+from cifar_lightning.evaluation import Evaluation
+from cifar_lightning.figures import confusion_matrix
+
+SHAPES = Shapes(300).class_names
+PICTURES = {
+    f"pictures/{name}"
+    for name in (
+        "confusion matrix", "calibration", "most confident mistakes", "filters", "training batch",
+    )
+}  # fmt: skip
+SCALARS = {
+    "train/loss", "train/acc", "train/loss_epoch", "train/acc_epoch", "train/grad_norm",
+    "val/loss", "val/acc", "gap/loss", "gap/acc", "lr-SGD", "best/val/acc", "epoch",
+    "speed/images_per_second", "speed/seconds_per_epoch", *(f"val_acc/{name}" for name in SHAPES),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def trained(command: Command, folder: Path, *flags: str) -> Path:
+    """A run with all of the dashboard, and its test."""
+    ended = command("fit", *TINY, "--model.net", "stand_ins.Convolution", *flags, folder=folder)
+    assert ended.status == 0, ended.stderr
+    assert command("test", "--ckpt_path", "last", folder=folder).status == 0
+    return max(folder.glob("lightning_logs/version_*"))
+
+
+def events(run: Path) -> EventAccumulator:
+    return EventAccumulator(str(run), {"scalars": 0, "images": 0, "tensors": 0}).Reload()
+
+
+def test_every_tag_from_a_real_server(command: Command, tmp_path: Path) -> None:
+    trained(command, tmp_path, "--dashboard.histograms", "true")
+    server = program.TensorBoard()
+    logs = str(tmp_path / "lightning_logs")
+    server.configure([None, "--logdir", logs, "--port", "0", "--load_fast", "false"])
+    url = server.launch()
+
+    def ask(path: str, **question: Any) -> Any:
+        body = json.dumps(question).encode() if question else None
+        request = urllib.request.Request(
+            f"{url}data/{path}", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def tags(plugin: str) -> set[str]:
+        return set(ask(f"plugin/{plugin}/tags").get("version_0", {}))
+
+    for _ in range(10_000):  # it reads the files while it already answers
+        if "test/acc" in tags("scalars"):
+            break
+    assert tags("scalars") == {*SCALARS, "test/acc", "test/loss"}
+    assert tags("images") == PICTURES
+    assert {"weights/net.layers.0.weight", "gradients/net.layers.0.weight"} <= tags("histograms")
+    assert ask("plugin/text/tags")["version_0"] == ["card/text_summary"]
+    assert ask("plugin/graphs/info")["version_0"]["run_graph"] is True
+    charts = ask("plugin/custom_scalars/layout")["category"][0]["chart"]
+    assert [chart["title"] for chart in charts] == ["loss", "acc"]
+    assert charts[0]["multiline"]["tag"] == ["^train/loss_epoch$", "^val/loss$"]
+    experiment = ask("plugin/hparams/experiment", experimentName="")
+    shown = {metric["name"]["tag"] for metric in experiment["metricInfos"]}
+    assert shown == {"best/val/acc", "val/loss", "test/acc", "speed/seconds_per_epoch"}
+    sessions = ask(
+        "plugin/hparams/session_groups",
+        experimentName="",
+        allowedStatuses=["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"],
+        colParams=[],
+        startIndex=0,
+        sliceSize=9,
+    )["sessionGroups"]
+    assert len(sessions) == 1
+    chosen = sessions[0]["hparams"]
+    assert {"lr": 0.01, "momentum": 0.9, "batch_size": 32.0, "seed": 42.0, "net": "Convolution",
+            "optimizer": "SGD", "val_size": 50.0}.items() <= chosen.items()  # fmt: skip
+    values = {m["name"]["tag"]: m["value"] for m in sessions[0]["metricValues"]}
+    report = json.loads((tmp_path / "lightning_logs/version_0/test_report.json").read_text())
+    assert values["test/acc"] == pytest.approx(report["accuracy"])
+
+
+def test_values(command: Command, tmp_path: Path) -> None:
+    run = trained(command, tmp_path, "--dashboard.pictures_every_n_epochs", "1")
+    log = events(run)
+    value = {tag: log.Scalars(tag)[-1].value for tag in log.Tags()["scalars"]}
+    data = CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50)
+    data.setup("fit")
+    from stand_ins import Convolution
+
+    net = Convolution()
+    state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
+    right = torch.zeros(10)
+    with torch.no_grad():
+        for images, labels in data.val_dataloader():
+            predictions = net(data.normalise(images)).argmax(1)
+            right += torch.bincount(labels[predictions == labels], minlength=10)
+    for name, count in zip(SHAPES, right.tolist(), strict=True):
+        assert value[f"val_acc/{name}"] == pytest.approx(count / 5)
+    assert value["val/acc"] == pytest.approx(float(right.sum()) / 50)
+    assert value["gap/acc"] == pytest.approx(value["train/acc_epoch"] - value["val/acc"])
+    assert value["gap/loss"] == pytest.approx(value["val/loss"] - value["train/loss_epoch"])
+    best = [entry.value for entry in log.Scalars("best/val/acc")]
+    assert best == np.maximum.accumulate([e.value for e in log.Scalars("val/acc")]).tolist()
+    assert [e.step for e in log.Images("pictures/confusion matrix")] == [8, 16, 24]
+    card = json.loads((run / "card.json").read_text())
+    assert card["network"]["parameters"] == sum(p.numel() for p in net.parameters())
+    assert card["data"]["source"] == "Shapes"
+    assert card["command"].startswith("python -m cifar_lightning fit")
+
+
+def test_gradient_norm(command: Command, tmp_path: Path) -> None:
+    run = trained(
+        command, tmp_path, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1"
+    )
+    data = CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50)
+    data.setup("fit")
+    from stand_ins import Convolution
+
+    net = Convolution()
+    first = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    net.load_state_dict({k[4:]: v for k, v in first["state_dict"].items() if k.startswith("net.")})
+    # with momentum the last update is lr times the buffer: undo the steps to the last gradient
+    momenta = [s["momentum_buffer"] for s in first["optimizer_states"][0]["state"].values()]
+    with torch.no_grad():
+        for parameter, momentum in zip(net.parameters(), momenta, strict=True):
+            parameter.add_(momentum, alpha=0.01)
+    batches = list(_epoch(data))
+    images, labels = batches[-1]
+    F.cross_entropy(net(data.normalise(images)), labels).backward()
+    gradients = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
+    norm = events(run).Scalars("train/grad_norm")[-1].value
+    assert norm == pytest.approx(float(torch.cat(gradients).norm()), rel=1e-3)
+
+
+def _epoch(data: CIFAR10DataModule) -> Any:
+    from types import SimpleNamespace
+
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_idx=-1))
+    data.trainer = SimpleNamespace(current_epoch=0, fit_loop=loop)  # type: ignore[assignment]
+    return data.train_dataloader()
+
+
+def test_parts_can_be_left_out(command: Command, tmp_path: Path) -> None:
+    parts = ["layout", "gradient_norm", "class_accuracy", "card", "hparams", "graph"]
+    flags = [word for part in parts for word in (f"--dashboard.{part}", "false")]
+    run = trained(command, tmp_path, *flags, "--dashboard.pictures_every_n_epochs", "0")
+    log = events(run)
+    assert log.Tags()["images"] == []
+    assert log.Tags()["graph"] is False
+    assert set(log.Tags()["tensors"]) == set()
+    own = {"train/grad_norm", "best/val/acc", *(f"val_acc/{name}" for name in SHAPES)}
+    assert set(log.Tags()["scalars"]) == {*SCALARS, "test/acc", "test/loss"} - own
+    assert not (run / "card.json").exists()
+
+
+EVALUATION = Evaluation(
+    torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.0, 0.9]]),
+    torch.tensor([0, 1, 1, 1]),
+)
+
+
+def test_evaluation_by_hand() -> None:
+    assert EVALUATION.confusion_matrix.tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0]]
+    assert EVALUATION.accuracy == 0.5
+    assert EVALUATION.recall.tolist()[:2] == pytest.approx([1, 1 / 3])
+    assert EVALUATION.recall[2].isnan()
+    assert EVALUATION.precision.tolist() == pytest.approx([0.5, 1, 0])
+    assert EVALUATION.f1.tolist() == pytest.approx([2 / 3, 0.5, 0])
+    assert EVALUATION.mistakes(9).tolist() == [3, 2]
+    assert EVALUATION.mistakes(1).tolist() == [3]
+    # Wilson's interval of 81 in 263, as in Newcombe, Statistics in Medicine 17 (1998), table I
+    right = torch.arange(263) < 81
+    of_263 = Evaluation(torch.tensor([[1.0, 0.0]]).expand(263, 2), (~right).long())
+    assert of_263.accuracy_interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_calibration_against_a_reference() -> None:
+    generator = torch.Generator().manual_seed(1)
+    probabilities = torch.rand(500, 4, generator=generator).softmax(dim=1)
+    labels = torch.randint(0, 4, (500,), generator=generator)
+    evaluation = Evaluation(probabilities, labels)
+    confidence, accuracy, count = evaluation.reliability()
+    by_bins = float(((confidence - accuracy).abs() * count).sum() / count.sum())
+    reference = multiclass_calibration_error(probabilities, labels, 4, n_bins=15)
+    assert evaluation.calibration_error == pytest.approx(float(reference))
+    assert by_bins == pytest.approx(float(reference), abs=1e-6)
+    assert int(count.sum()) == 500
+
+
+def test_confusion_matrix_in_the_picture() -> None:
+    figure = confusion_matrix(EVALUATION, ["a", "b", "c"], "title")
+    axes = figure.axes[0]
+    drawn = axes.images[0].get_array()
+    assert drawn is not None
+    shares = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0, 0, 0]])
+    assert np.asarray(drawn) == pytest.approx(np.sqrt(shares))
+    numbers = [text.get_text() for text in axes.texts]
+    assert numbers == ["1", "0", "0", "1", "1", "1", "0", "0", "0"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
