@@ -94,7 +94,7 @@ def check_images(fingerprint: str | None, found: Found) -> None:
 def check_weights(model: ImageClassifier, found: Found) -> None:
     """Whether the checkpoint's weights are those of this network. Raises UserError."""
     own, theirs = (
-        {name: tuple(weights.shape) for name, weights in state.items()}
+        {name: tuple(w.shape) for name, w in state.items() if name.startswith("net.")}
         for state in (model.state_dict(), found.content["state_dict"])
     )
     for name in sorted(own.keys() | theirs.keys()):

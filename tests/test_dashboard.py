@@ -218,3 +218,27 @@ def test_confusion_matrix_in_the_picture() -> None:
     numbers = [text.get_text() for text in axes.texts]
     assert numbers == ["1", "0", "0", "1", "1", "1", "0", "0", "0"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+
+
+def test_means_are_over_images(command: Command, tmp_path: Path) -> None:
+    # so small a step changes nothing: the epoch's means are those of one network; 250 = 7 × 32 + 26
+    run = trained(command, tmp_path, "--model.optimizer.lr", "1e-30", "--trainer.max_epochs", "1")
+    data = CIFAR10DataModule(Shapes(300), batch_size=250, val_size=50)
+    data.setup("fit")
+    from stand_ins import Convolution
+
+    net = Convolution()
+    state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
+    log = events(run)
+    for loader, names in ((_epoch(data), "train/{}_epoch"), (data.val_dataloader(), "val/{}")):
+        ((images, labels),) = loader
+        with torch.no_grad():
+            logits = net(data.normalise(images))
+        expected = {
+            "loss": F.cross_entropy(logits, labels),
+            "acc": (logits.argmax(1) == labels).float().mean(),
+        }
+        for what, value in expected.items():
+            (logged,) = log.Scalars(names.format(what))
+            assert logged.value == pytest.approx(float(value), rel=1e-6), names.format(what)

@@ -1,0 +1,154 @@
+"""``compare``, on crafted runs."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import TINY, Command
+from filelock import FileLock
+from PIL import Image
+
+
+def craft(logs: Path, number: int, accuracies: list[float], **changes: Any) -> Path:
+    """A run's folder; changes are dotted names of its configuration."""
+    config: dict[str, Any] = {
+        "seed_everything": 42,
+        "data": {"source": {"class_path": "a.CIFAR10"}, "batch_size": 64, "val_size": 5000,
+                 "seed": 42},
+        "model": {"net": {"class_path": "b.AlexNet"}, "lr_scheduler": None,
+                  "optimizer": {"class_path": "torch.optim.SGD",
+                                "init_args": {"lr": 0.01, "momentum": 0.9}}},
+        "trainer": {"max_epochs": 3, "precision": None, "max_steps": -1},
+        "checkpoints": {"monitor": "val/acc"},
+    }  # fmt: skip
+    for name, value in changes.items():
+        part, _, key = name.partition("__")
+        if key:
+            config[part][key] = value
+        else:
+            config[name] = value
+    run = logs / f"version_{number}"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = ["epoch,step,val/acc,train/acc_epoch,speed/seconds_per_epoch,speed/images_per_second"]
+    for epoch, accuracy in enumerate(accuracies):
+        step = 10 * (epoch + 1)
+        rows += [f"{epoch},{step - 5},,,,{100 * (epoch + 1)}", f"{epoch},{step},{accuracy},,,"]
+        rows += [f"{epoch},{step},,0.5,{epoch + 2}.0,"]
+    (run / "metrics.csv").write_text("\n".join(rows) + "\n")
+    return run
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The cells of a markdown table, without its first two lines."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_seeds_are_one_row(command: Command, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    for seed, best in enumerate([0.70, 0.72, 0.77]):
+        run = craft(logs, seed, [0.5, best, 0.6], seed_everything=seed)
+        (run / "test_report.json").write_text(json.dumps({"accuracy": best - 0.01}))
+        card = {
+            "network": {"parameters": 6616714},
+            "git": {"commit": "0123456789", "clean": seed > 0},
+        }
+        (run / "card.json").write_text(json.dumps(card))
+    craft(logs, 3, [0.8, 0.9, 0.7], data__batch_size=128, trainer__precision="bf16-mixed")
+    ended = command("compare", "--format", "md")
+    assert ended.status == 0, ended.stderr
+    assert rows_of(ended.stdout) == [
+        ["version_0, version_1, version_2 (3 seeds)", "AlexNet", "CIFAR10",
+         "SGD lr 0.01 momentum 0.9, batch 64", "3", "73.00 ± 3.61 %", "72.00 ± 3.61 %", "3.0",
+         "200", "6,616,714", "0123456, 0123456+"],
+        ["version_3", "AlexNet", "CIFAR10", "SGD lr 0.01 momentum 0.9, batch 128, bf16-mixed", "3",
+         "90.00 %", "", "3.0", "200", "", ""],
+    ]  # fmt: skip
+    picture = Image.open(logs / "compare.png")
+    assert picture.width == 2000
+    assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 50
+
+
+def test_runs_of_every_state(command: Command, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    craft(logs, 0, [0.5, 0.6, 0.7])
+    craft(logs, 1, [0.5])
+    running = craft(logs, 2, [0.5, 0.6])
+    broken = craft(logs, 3, [0.5])
+    (broken / "config.yaml").write_text("data: [")
+    (logs / "version_4").mkdir()
+    resumed = craft(logs, 5, [0.5, 0.6, 0.7, 0.75])
+    config = yaml.safe_load((resumed / "config.yaml").read_text())
+    config["trainer"]["max_epochs"] = 4
+    (resumed / "config-resume-1.yaml").write_text(yaml.safe_dump(config))
+    craft(logs, 6, [0.5, 0.6, 0.7], data__val_size=0)
+    craft(logs, 7, [])
+    with FileLock(running / ".lock"):
+        ended = command("compare", "--format", "md")
+    assert ended.status == 0, ended.stderr
+    assert [(row[0], row[4], row[5]) for row in rows_of(ended.stdout)] == [
+        ("version_0", "3", "70.00 %"),
+        ("version_1 (interrupted)", "1", "50.00 %"),
+        ("version_2 (running)", "2", "60.00 %"),
+        ("version_5", "4", "75.00 %"),
+        ("version_6", "3", "70.00 %*"),
+        ("version_7 (interrupted)", "0", ""),
+    ]
+    assert "* chosen on the test images" in ended.stdout
+    left_out = ended.stderr.splitlines()
+    assert len(left_out) == 2
+    assert re.search("version_3 is left out", left_out[0])
+    assert re.search("version_4 is left out", left_out[1])
+
+
+def test_the_epoch_that_was_kept(command: Command, tmp_path: Path) -> None:
+    run = craft(tmp_path / "lightning_logs", 0, [], checkpoints={"monitor": "val/loss"})
+    rows = ["epoch,step,val/acc,val/loss", "0,10,0.8,1.5", "1,20,0.7,0.5", "2,30,0.9,0.9"]
+    (run / "metrics.csv").write_text("\n".join(rows) + "\n")
+    ended = command("compare", "version_0", "--format", "md", "--to", "x.png")
+    assert rows_of(ended.stdout)[0][5] == "70.00 %"
+    assert (tmp_path / "x.png").exists()
+
+
+def test_a_real_run(command: Command, tmp_path: Path) -> None:
+    assert command("fit", *TINY).status == 0
+    assert command("test").status == 0
+    ended = command("compare")
+    assert ended.status == 0, ended.stderr
+    header, row = ended.stdout.splitlines()[:2]
+    assert header.split("  ")[0] == "run"
+    assert row.startswith("version_0  Tiny     Shapes  SGD lr 0.01 momentum 0.9, batch 32  3 ")
+    assert "1,930" in row
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part", "status"),
+    [
+        ((), "lightning_logs holds no run", 1),
+        (("version_9",), "version_9 is no folder", 1),
+        (("--format", "html"), "--format", 2),
+        (("--nope",), "--nope", 2),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], part: str, status: int, command: Command) -> None:
+    ended = command("compare", *arguments)
+    assert ended.status == status
+    assert part in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compare"]])
+def test_answers_without_torch(arguments: list[str], tmp_path: Path) -> None:
+    craft(tmp_path / "lightning_logs", 0, [0.5])
+    code = (
+        "import sys; sys.argv[1:] = sys.argv[1:]; from cifar_lightning.__main__ import main; "
+        "main(); sys.exit('torch' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, check=False)
+    assert ended.returncode == 0
