@@ -32,6 +32,8 @@ def test_every_command_runs(command: Command, tmp_path: Path) -> None:
             folder = tmp_path / "my_images" / split / name
             folder.mkdir(parents=True)
             write_images(folder, 60)
+    (tmp_path / "my_pictures").mkdir()
+    write_images(tmp_path / "my_pictures", 3)
     environ = environment(beliefs, [], None)
     assert len(OURS) >= 8
     for line in OURS:
@@ -53,8 +55,8 @@ def write_images(folder: Path, count: int) -> None:
         Image.new("RGB", (32, 32), (number, 100, 200)).save(folder / f"{number}.png")
 
 
-@pytest.mark.parametrize("name", ["README.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "docs/results.md"])
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (PROJECT / name).read_text()):
         if not target.startswith("http"):
-            assert (PROJECT / target).exists(), target
+            assert (PROJECT / name).parent.joinpath(target).exists(), target

@@ -75,6 +75,8 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((*FIT, "--model.net", "torch.nn.ReLU"), ("--model.net ReLU", "num_classes"), 2),
     ((*FIT, "--model.net", "stand_ins.OneOutput"), ("OneOutput", "10 classes"), 2),
     ((*FIT, "--checkpoints.monitor", "nope"), ("--checkpoints.monitor nope", "val/acc"), 2),
+    ((*FIT, "--dashboard.pictures_every_n_epochs", "-1"), ("pictures_every_n_epochs -1",), 2),
+    ((*FIT, "--dashboard.graph", "perhaps"), ("--dashboard.graph perhaps", "bool"), 2),
     ((*FIT, "--checkpoints.every_seconds", "-1"), ("checkpoints.every_seconds -1",), 2),
     (("fit", "--seed_everything", "-1"), ("--seed_everything", "-1"), 2),
     (("fit", "--seed_everything", "x"), ("--seed_everything", "x"), 2),
@@ -115,6 +117,11 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("test", "--ckpt_path", "nope.ckpt"), ("nope.ckpt: there is no such checkpoint",), 1),
     (("test", "--ckpt_path", "some.ckpt"), ("some.ckpt is not a checkpoint",), 1),
     (("validate", "--ckpt_path", "empty.ckpt"), ("empty.ckpt is not a checkpoint",), 1),
+    (("export",), ("--to",), 2),
+    (("export", "--to", "x.onnx"), ("--ckpt_path best", "no run"), 1),
+    (("export", "--to", "x.bin"), ("--to x.bin", ".onnx"), 2),
+    (("compare", "--formt", "md"), ("--formt",), 2),
+    (("compre",), ("no command compre", "did you mean compare?"), 2),
     (("predict", "--ckpt_path", "."), (".: there is no such checkpoint",), 1),
 ]  # fmt: skip
 

@@ -13,9 +13,9 @@ class RunSummary(Callback):
     """Writes ``summary.json`` into the run's folder and prints its essence.
 
     ``epochs`` and ``global_step`` count what was trained; ``validated_on`` says which images
-    ``val/…`` is about, ``best`` is the epoch (from 0, as in
-    the logs) with the best monitored metric, its score and its checkpoint's path within the run;
-    ``metrics`` are the last values of all logged metrics.
+    ``val/…`` is about, ``best`` is the epoch (from 0, as in the logs) with the best monitored
+    metric, its score and its checkpoint's path within the run; ``metrics`` are the last values of
+    all logged metrics.
     """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -33,7 +33,7 @@ class RunSummary(Callback):
             "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
         }
         (run / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-        print(_text(run, checkpoints))
+        print(_text(run, checkpoints, summary))
 
 
 def _best(checkpoints: Checkpoints) -> dict[str, Any] | None:
@@ -47,9 +47,23 @@ def _best(checkpoints: Checkpoints) -> dict[str, Any] | None:
     }
 
 
-def _text(run: Path, checkpoints: Checkpoints) -> str:
+def _text(run: Path, checkpoints: Checkpoints, summary: dict[str, Any]) -> str:
+    metrics = summary["metrics"]
     from_here = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
-    lines = [f"run            {from_here}"]
+    lines = [
+        f"run            {from_here}",
+        f"trained        {summary['epochs']} epochs, {summary['global_step']:,} steps",
+    ]
+    if "train/loss_epoch" in metrics:
+        lines.append(
+            f"training       loss {metrics['train/loss_epoch']:.4f}"
+            f"  acc {metrics['train/acc_epoch']:.2%}  (last epoch)"
+        )
+    if "val/loss" in metrics:
+        lines.append(
+            f"validation     loss {metrics['val/loss']:.4f}  acc {metrics['val/acc']:.2%}"
+            f"  (last epoch, {summary['validated_on']})"
+        )
     newest = from_here / "checkpoints" / "last.ckpt"
     if checkpoints.best_score is not None and checkpoints.best_epoch is not None:
         newest_or_best = from_here / "checkpoints" / str(checkpoints.best_name)
