@@ -58,7 +58,9 @@ def test_evaluation_takes_everything_from_the_checkpoint(command: Command, tmp_p
         assert shown("val/acc", ended.stdout) == pytest.approx(summary["best"]["score"])
     last = command("validate", "--ckpt_path", "last")
     assert shown("val/loss", last.stdout) == pytest.approx(summary["metrics"]["val/loss"])
-    assert "test accuracy" in command("test", "--ckpt_path", str(run / "checkpoints/last.ckpt")).stdout
+    assert (
+        "test accuracy" in command("test", "--ckpt_path", str(run / "checkpoints/last.ckpt")).stdout
+    )
     assert command("predict").status == 0
     with (run / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
