@@ -46,6 +46,10 @@ def _run(argv: list[str]) -> None:
         from cifar_lightning.export import export
 
         export(argv[1:])
+    elif first == "bench":
+        from cifar_lightning.bench import bench
+
+        bench(argv[1:])
     else:
         from cifar_lightning.cli import run
 

@@ -47,7 +47,7 @@ class ImageClassifier(LightningModule):
         objects = [] if _given_hyperparameters.get() else ["net", "optimizer", "lr_scheduler"]
         self.save_hyperparameters(ignore=objects, logger=False)
         self.net = net
-        self._make_optimizer = optimizer
+        self.make_optimizer = optimizer
         self._make_lr_scheduler = lr_scheduler
         self._lr_scheduler_interval = lr_scheduler_interval
         self._validated_at = -1
@@ -63,7 +63,7 @@ class ImageClassifier(LightningModule):
         return logits
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._make_optimizer(self.parameters())
+        optimizer = self.make_optimizer(self.parameters())
         if self._make_lr_scheduler is None:
             return optimizer
         scheduler = self._make_lr_scheduler(optimizer)
@@ -136,7 +136,8 @@ class ImageClassifier(LightningModule):
     def _is_log_step(self, batch_idx: int) -> bool:
         trainer = self.trainer
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        return bool(steps and (self.global_step + 1) % trainer.log_every_n_steps == 0)
+        every = trainer.log_every_n_steps
+        return bool(steps and every and (self.global_step + 1) % every == 0)
 
     def _check_loss(self) -> None:
         """Raises DivergedError. Asked now and then: reading a value stops a GPU's work."""

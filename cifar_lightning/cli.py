@@ -405,9 +405,13 @@ def _asks_for_text(argv: list[str]) -> bool:
     return any(w in ("-h", "--help") or w.startswith("--print_config") for w in argv)
 
 
+def quiet_lightning(level: int = logging.WARNING) -> None:
+    """Let Lightning say what is wrong alone: it advertises from the moment it is imported."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(level)
+
+
 def run() -> None:
     """Run the command that ``sys.argv`` names."""
-    # Lightning turns its advertisements on when it is imported
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_lightning()
     CLI()

@@ -62,10 +62,7 @@ class Card(Callback):
         return {
             "command": shlex.join(["python", "-m", "cifar_lightning", *sys.argv[1:]]),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in _PACKAGES},
-            },
+            "versions": versions(),
             "device": device_name(trainer.strategy.root_device),
             "git": git_state(),
             "data": {
@@ -172,6 +169,12 @@ def device_name(device: torch.device) -> str:
         models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = models[0].split(":")[1].strip() if models else name
     return f"{device.type}: {name or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that results depend on."""
+    own = {"python": platform.python_version()}
+    return own | {name: version(name) for name in _PACKAGES}
 
 
 def git_state() -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """A source, split and served in batches."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -55,6 +55,8 @@ class CIFAR10DataModule(LightningDataModule):
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed
+        self.mean = tuple(mean)
+        self.std = tuple(std)
         # (x / 255 − mean) / std as one multiplication and one addition
         self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
         self._shift = -torch.tensor(mean).view(-1, 1, 1) / torch.tensor(std).view(-1, 1, 1)
@@ -97,6 +99,12 @@ class CIFAR10DataModule(LightningDataModule):
         assert self._train is not None
         return self._train.images.shape[1]
 
+    @property
+    def training_split(self) -> LabelledImages:
+        """The images to train on, copied, without those held out; after ``setup("fit")``."""
+        assert self._train is not None
+        return LabelledImages(*(values[self._train_indices] for values in self._train))
+
     def validation_images(self, indices: Tensor) -> Tensor:
         """Images of the validation pass by their place in it: uint8 N×H×W×3."""
         if self.val_size == 0:
@@ -134,13 +142,17 @@ class CIFAR10DataModule(LightningDataModule):
                 )
 
     def train_dataloader(self) -> Batches:
+        return self.training_batches(self._position)
+
+    def training_batches(self, position: Callable[[], tuple[int, int]] = lambda: (0, 0)) -> Batches:
+        """The batches to train on, from (epoch, batch) on; without a trainer from the first."""
         assert self._train is not None
         indices, seed = self._train_indices, self.seed
 
         def order(epoch: int) -> Tensor:
             return indices[epoch_order(len(indices), seed, epoch)]
 
-        return Batches(self._train, self.batch_size, order, self._position)
+        return Batches(self._train, self.batch_size, order, position)
 
     def val_dataloader(self) -> Batches:
         if self.val_size == 0:

@@ -1,0 +1,283 @@
+"""``bench``: what training costs on this machine, beside the same training written by hand."""
+
+import contextlib
+import gc
+import io
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn import functional as F
+
+from cifar_lightning.callbacks import Checkpoints
+from cifar_lightning.callbacks.card import device_name, versions
+from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.cli import CLI, quiet_lightning
+from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.handwritten import WARM_UP, HandWritten
+
+_ROUNDS = 3
+_SECONDS = 7.0  # that a round of one loop is to take
+_FEWEST, _MOST = 60, 3000  # steps of a round: at least one window of the logs is in it
+
+
+class Bench(CLI):
+    """Takes what ``fit`` takes, and measures instead of training."""
+
+    def fit(self, model: ImageClassifier, ckpt_path: str | None, **kwargs: Any) -> None:
+        data: CIFAR10DataModule = self.datamodule
+        data.prepare_data()
+        data.setup("fit")
+        device = self.trainer.strategy.root_device
+        with (
+            tempfile.TemporaryDirectory() as self.folder,
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            report = {
+                "device": device_name(device),
+                "versions": versions(),
+                "network": type(model.net).__name__,
+                "data": type(data.source).__name__,
+                "batch_size": data.batch_size,
+                "precision": str(self.trainer.precision),
+                **self._measure(HandWritten(model, data, self.trainer)),
+            }
+        path = Path("bench.json")
+        path.write_text(json.dumps(report, indent=2) + "\n")
+        print(f"{_table(report)}\n\n{path}")
+
+    def _measure(self, by_hand: HandWritten) -> dict[str, Any]:
+        _say("choosing the number of steps and of loader processes")
+        steps = int(min(_MOST, max(_FEWEST, _SECONDS / by_hand.limit(10))))
+        workers = by_hand.best_workers()
+        loops: dict[str, Callable[[], float]] = {
+            "limit": lambda: by_hand.limit(steps),
+            "article": lambda: by_hand.article(steps, workers),
+            "fit": lambda: self._fit(steps),
+            "barebones": lambda: self._barebones(steps),
+        }
+        seconds: dict[str, list[float]] = defaultdict(list)
+        for number in range(_ROUNDS):
+            for name, loop in loops.items():
+                _say(f"round {number + 1} of {_ROUNDS}: {name}")
+                gc.collect()
+                seconds[name].append(loop())
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        _say("a step part by part, an epoch's end, start-up")
+        parts = by_hand.anatomy(steps // 2)
+        parts["everything else"] = medians["fit"] - sum(parts.values())
+        return {
+            "rounds": _ROUNDS,
+            "steps": steps,
+            "article_workers": workers,
+            "step_ms": {
+                name: {"median": 1e3 * medians[name], "all": [1e3 * value for value in values]}
+                for name, values in seconds.items()
+            },
+            "fit_to_limit": medians["fit"] / medians["limit"],
+            "fit_to_article": medians["fit"] / medians["article"],
+            "fit_minus_barebones_us": 1e6 * (medians["fit"] - medians["barebones"]),
+            "anatomy_ms": {name: 1e3 * value for name, value in parts.items()},
+            "seconds": {**self._epoch_end(), **_start_up()},
+            "peak_memory_mb": self._peak_memory(),
+        }
+
+    def _again(self, **changes: Any) -> None:
+        """Classifier, data, trainer and run folder as ``fit`` has them, but for ``changes``."""
+        trainer = self.config.fit.trainer
+        for name, value in {"default_root_dir": self.folder, **changes}.items():
+            trainer[name] = value
+        self.instantiate_classes()
+        self._open_run()
+        checkpoints = self.trainer.checkpoint_callback
+        assert isinstance(checkpoints, Checkpoints)
+        checkpoints.run, checkpoints.config = self.run, self._plain(self.config)
+
+    def _fit(self, steps: int) -> float:
+        self._again(max_steps=steps + WARM_UP, max_epochs=-1, limit_val_batches=0)
+        clock = _Clock()
+        self.trainer.callbacks.insert(0, clock)
+        self.trainer.fit(self.model, datamodule=self.datamodule)
+        return clock.seconds_a_step
+
+    def _barebones(self, steps: int) -> float:
+        config = self.config.fit.trainer
+        trainer = Trainer(
+            barebones=True, accelerator=config.accelerator, devices=1, precision=config.precision,
+            max_steps=steps + WARM_UP, max_epochs=-1, limit_val_batches=0,
+        )  # fmt: skip
+        self.instantiate_classes()
+        clock = _Clock()
+        trainer.callbacks.insert(0, clock)
+        trainer.fit(_LossAlone(self.model), datamodule=self.datamodule)
+        return clock.seconds_a_step
+
+    def _epoch_end(self) -> dict[str, float]:
+        """What a validation, a checkpoint and the dashboard of an epoch with pictures take."""
+        self._again(
+            max_steps=-1, max_epochs=1, limit_train_batches=3, limit_val_batches=1.0,
+            num_sanity_val_steps=0,
+        )  # fmt: skip
+        validation, save, dashboard = _Stopwatch(), _Stopwatch(), _Stopwatch()
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, Checkpoints):
+                save.watch(callback, "_write")
+            elif type(callback).__module__ in _DASHBOARD:
+                for hook in dir(Callback):
+                    if hook.startswith("on_"):
+                        dashboard.watch(callback, hook)
+        validation.watch(self.trainer.fit_loop.epoch_loop.val_loop, "run")
+        self.trainer.fit(self.model, datamodule=self.datamodule)
+        return {
+            "validation": validation.seconds,
+            "checkpoint": save.seconds / save.calls,
+            "dashboard, an epoch with pictures": dashboard.seconds,
+        }
+
+    def _peak_memory(self) -> dict[str, float]:
+        """Of a process of its own, which trains, validates and saves; in units of 10⁶ bytes."""
+        arguments = [word for word in sys.argv[1:] if word != "fit"]
+        short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=20"]
+        command = [sys.executable, "-m", "cifar_lightning", "fit", *arguments, *short]
+        command += [f"--trainer.default_root_dir={self.folder}"]
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environ()
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = {"process": usage.ru_maxrss * unit / 1e6}
+        if torch.cuda.is_available():
+            peak["gpu, of this process"] = torch.cuda.max_memory_allocated() / 1e6
+        return peak
+
+
+class _Clock(Callback):
+    """Seconds a step from the start of one batch to the start of another: all that lies between."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    @property
+    def seconds_a_step(self) -> float:
+        steps = self._times[WARM_UP:]
+        return (steps[-1] - steps[0]) / (len(steps) - 1)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if len(self._times) in (WARM_UP, trainer.max_steps - 1) and torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self._times.append(time.perf_counter())
+
+
+class _LossAlone(LightningModule):
+    """The least that Lightning can train."""
+
+    def __init__(self, model: ImageClassifier) -> None:
+        super().__init__()
+        self.net = model.net
+        self._make_optimizer = model.make_optimizer
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        return F.cross_entropy(self.net(images), labels)
+
+    def configure_optimizers(self) -> Any:
+        return self._make_optimizer(self.net.parameters())
+
+
+class _Stopwatch:
+    """Adds up the seconds spent in methods."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.calls = 0
+
+    def watch(self, thing: Any, method: str) -> None:
+        call = getattr(thing, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - start
+                self.calls += 1
+
+        setattr(thing, method, timed)
+
+
+_DASHBOARD = [f"cifar_lightning.callbacks.{m}" for m in ("card", "collector", "curves", "pictures")]
+
+
+def _start_up() -> dict[str, float]:
+    """Wall time of whole processes, the best of three."""
+    programs = {
+        "--help": ["-m", "cifar_lightning", "--help"],
+        "fit --help": ["-m", "cifar_lightning", "fit", "--help"],
+        "import pytorch_lightning.cli": ["-c", "import pytorch_lightning.cli"],
+    }
+    return {name: min(_seconds(program) for _ in range(3)) for name, program in programs.items()}
+
+
+def _seconds(program: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *program], capture_output=True, check=True, env=_environ())
+    return time.perf_counter() - start
+
+
+def _environ() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def _table(report: dict[str, Any]) -> str:
+    steps = report["step_ms"]
+    lines = [
+        f"{report['network']}, batch {report['batch_size']}, {report['precision']}, "
+        f"{report['data']}, {report['device']}",
+        f"{report['rounds']} rounds of {report['steps']} steps each, interleaved",
+        "",
+        f"{'a step':22}  median ms      min      max",
+    ]
+    for name, times in steps.items():
+        row = f"{times['median']:9.3f} {min(times['all']):8.3f} {max(times['all']):8.3f}"
+        lines.append(f"{name:22}  {row}")
+    lines += ["", "of it"]
+    lines += [f"  {name:20}  {value:9.3f}" for name, value in report["anatomy_ms"].items()]
+    lines += ["", f"{'seconds':40}"]
+    lines += [f"  {name:38}{value:9.3f}" for name, value in report["seconds"].items()]
+    lines += [f"{'peak memory, MB: ' + n:40}{v:9.0f}" for n, v in report["peak_memory_mb"].items()]
+    lines += [
+        "",
+        f"fit takes {report['fit_to_limit']:.3f} times the limit and "
+        f"{report['fit_to_article']:.3f} times the article's loop "
+        f"({report['article_workers']} loader processes); "
+        f"{report['fit_minus_barebones_us']:+.0f} µs a step to Lightning's barebones loop.",
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def bench(argv: list[str]) -> None:
+    """The command: its arguments are those of ``fit``."""
+    quiet_lightning(logging.ERROR)
+    warnings.filterwarnings("ignore")  # of loops that are cut short on purpose
+    sys.argv[1:] = ["fit", *argv]
+    Bench()

@@ -1,0 +1,62 @@
+"""Promise: as fast as a hand-written loop, by the same mathematics."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, Command
+from torch.nn import functional as F
+
+from cifar_lightning import AlexNet, bench
+from cifar_lightning.data import Shapes
+from cifar_lightning.data.randomness import epoch_order, stratified_split
+
+
+def test_losses_of_a_plain_loop(command: Command, tmp_path: Path) -> None:
+    flags = ["--model.net", "AlexNet", "--trainer.log_every_n_steps", "1", "--data.batch_size",
+             "5", "--trainer.max_epochs", "1"]  # fmt: skip
+    assert command("fit", *TINY, *flags).status == 0
+    with (tmp_path / "lightning_logs/version_0/metrics.csv").open() as file:
+        logged = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    torch.manual_seed(42)
+    net = AlexNet()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    images, labels = Shapes(300).load("train")
+    train, _ = stratified_split(labels, 50, seed=42)
+    order = train[epoch_order(len(train), seed=42, epoch=0)]
+    losses = []
+    for batch in order.split(5):
+        pixels = [np.asarray(images[i], dtype=np.float32) / 255 for i in batch]
+        one_by_one = torch.stack([torch.from_numpy((p - 0.5) / 0.5) for p in pixels])
+        loss = F.cross_entropy(net(one_by_one.permute(0, 3, 1, 2)), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert len(losses) == len(logged) == 50
+    assert logged == pytest.approx(losses, abs=1e-5)
+
+
+def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_ROUNDS": 2, "_FEWEST": 12, "_MOST": 12}.items():
+        monkeypatch.setattr(bench, name, value)
+    monkeypatch.setattr(bench, "_seconds", lambda program: 0.0)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["cifar_lightning"])
+    bench.bench([*TINY, "--data.batch_size", "25"])
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["network"] == "Tiny"
+    assert report["batch_size"] == 25
+    steps = report["step_ms"]
+    assert [len(steps[name]["all"]) for name in ("limit", "article", "fit", "barebones")] == [2] * 4
+    fit = steps["fit"]["median"]
+    assert sum(report["anatomy_ms"].values()) == pytest.approx(fit)
+    assert report["fit_to_limit"] == pytest.approx(fit / steps["limit"]["median"])
+    assert report["fit_to_article"] == pytest.approx(fit / steps["article"]["median"])
+    assert report["peak_memory_mb"]["process"] > 100
+    assert report["seconds"]["validation"] > 0
+    assert report["seconds"]["checkpoint"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
