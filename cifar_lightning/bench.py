@@ -22,7 +22,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar_lightning.callbacks import Checkpoints
+from cifar_lightning.callbacks import Checkpoints, Together
 from cifar_lightning.callbacks.card import device_name, versions
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli import CLI, quiet_lightning
@@ -135,10 +135,11 @@ class Bench(CLI):
         for callback in self.trainer.callbacks:
             if isinstance(callback, Checkpoints):
                 save.watch(callback, "_write")
-            elif type(callback).__module__ in _DASHBOARD:
-                for hook in dir(Callback):
-                    if hook.startswith("on_"):
-                        dashboard.watch(callback, hook)
+            elif isinstance(callback, Together):
+                for part in callback.parts:
+                    if type(part).__module__ in _DASHBOARD:
+                        for hook in (name for name in dir(Callback) if name.startswith("on_")):
+                            dashboard.watch(part, hook)
         validation.watch(self.trainer.fit_loop.epoch_loop.val_loop, "run")
         self.trainer.fit(self.model, datamodule=self.datamodule)
         return {

@@ -11,13 +11,21 @@ import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace, lazy_instance
 from jsonargparse.typing import restricted_number_type
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cifar_lightning import slurm
 from cifar_lightning.arguments import Parser, check_config
-from cifar_lightning.callbacks import Checkpoints, Dashboard, RunSummary, progress_callbacks
+from cifar_lightning.callbacks import (
+    Bar,
+    Checkpoints,
+    Dashboard,
+    EpochLine,
+    RunSummary,
+    Speed,
+    Together,
+)
 from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.checkpoint_io import DurableCheckpointIO
@@ -245,9 +253,12 @@ class CLI(LightningCLI):
             if name.startswith(prefix)
         }
         bar = config.enable_progress_bar is not False and sys.stdout.isatty()
-        callbacks = [*progress_callbacks(bar), RunSummary(), OptimizerChanges(of_optimizer)]
+        callbacks: list[Callback] = [Bar()] if bar else []
         if self.subcommand == "fit":
-            callbacks += self.config_init.fit.dashboard.callbacks(self.datamodule)
+            dashboard = self.config_init.fit.dashboard.callbacks(self.datamodule)
+            summary, changes = RunSummary(), OptimizerChanges(of_optimizer)
+            # before the bar: the last epoch's line is printed before the bar is closed
+            callbacks.insert(0, Together([EpochLine(), Speed(), summary, changes, *dashboard]))
         if self.subcommand == "test":
             callbacks.append(Collector())
         self.trainer_defaults = {"callbacks": callbacks}

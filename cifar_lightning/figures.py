@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:  # it imports torch, which `compare` does without
     from cifar_lightning.evaluation import Evaluation
@@ -162,6 +163,7 @@ def curves(
         axes.set_xlabel(what, fontsize=_SIZE)
         axes.tick_params(labelsize=_SIZE)
         axes.grid(color="0.9")
+    by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
     by_epoch.set_ylabel("validation accuracy, %", fontsize=_SIZE)
     figure.legend(loc="outside lower left", fontsize=_SIZE, ncols=1, frameon=False)
     return figure

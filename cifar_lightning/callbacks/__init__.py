@@ -2,7 +2,8 @@
 
 from cifar_lightning.callbacks.checkpoints import Checkpoints
 from cifar_lightning.callbacks.dashboard import Dashboard
-from cifar_lightning.callbacks.progress import progress_callbacks
+from cifar_lightning.callbacks.progress import Bar, EpochLine, Speed
 from cifar_lightning.callbacks.summary import RunSummary
+from cifar_lightning.callbacks.together import Together
 
-__all__ = ["Checkpoints", "Dashboard", "RunSummary", "progress_callbacks"]
+__all__ = ["Bar", "Checkpoints", "Dashboard", "EpochLine", "RunSummary", "Speed", "Together"]

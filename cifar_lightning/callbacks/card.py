@@ -155,7 +155,7 @@ def choices(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield f"{prefix}{name}", _plain(value)
     yield "precision", _plain(trainer.get("precision") or "32-true")
     for name in _TRAINER_CHOICES:
-        if trainer.get(name) is not None:
+        if trainer.get(name) not in (None, 1):
             yield name, _plain(trainer[name])
 
 

@@ -72,7 +72,7 @@ class Pictures(Callback):
         evaluation = self._collector.evaluation
         title = (
             f"epoch {trainer.current_epoch + 1}: {evaluation.accuracy:.1%} of "
-            f"{len(evaluation.labels):,} {self._data.validated_on}"
+            f"{len(evaluation.labels):,} images"
         )
         return confusion_matrix(evaluation, self._data.source.class_names, title)
 

@@ -11,13 +11,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from cifar_lightning.callbacks.checkpoints import Checkpoints
 
 
-def progress_callbacks(bar: bool) -> list[Callback]:
-    """One line an epoch that stays; with ``bar`` also a bar that moves, for a terminal."""
-    # the last epoch's line is printed before the bar is closed
-    return [EpochLine(), *([_Bar(refresh_rate=10)] if bar else []), Speed()]
-
-
-class _Bar(TQDMProgressBar):
+class Bar(TQDMProgressBar):
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         metrics = super().get_metrics(*args)
         metrics.pop("v_num", None)  # the last four letters of "version_N"
