@@ -44,7 +44,9 @@ class Batches:
         order = self._order(epoch)
         for batch in range(first, len(self)):
             index = order[batch * self._batch_size : (batch + 1) * self._batch_size]
-            yield self._data.images[index], self._data.labels[index]
+            # not images[index], which takes twelve times as long for uint8 on a CPU
+            images, labels = self._data
+            yield images.index_select(0, index), labels.index_select(0, index)
 
     # Lightning warns that a loader without these two cannot be resumed in mid-epoch. This one can,
     # and has no state: the position travels with the trainer's own progress.

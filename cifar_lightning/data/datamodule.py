@@ -58,8 +58,8 @@ class CIFAR10DataModule(LightningDataModule):
         self.mean = tuple(mean)
         self.std = tuple(std)
         # (x / 255 − mean) / std as one multiplication and one addition
-        self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
-        self._shift = -torch.tensor(mean).view(-1, 1, 1) / torch.tensor(std).view(-1, 1, 1)
+        self._scale = 1 / (255 * torch.tensor(std))
+        self._shift = -torch.tensor(mean) / torch.tensor(std)
         self.pictures: Tensor | None = None
         """What ``predict`` is about, uint8 N×H×W×3; the validation images if None."""
         self._train: LabelledImages | None = None
@@ -183,12 +183,17 @@ class CIFAR10DataModule(LightningDataModule):
         """Uint8 N×H×W×3 to float32 N×3×H×W, on the images' own device."""
         self._scale = self._scale.to(images.device)
         self._shift = self._shift.to(images.device)
-        return images.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
+        pixels = images.float().contiguous()
+        # a row of pixels at a time: three channels alone are too short for a CPU's vectors
+        width = pixels.shape[2]
+        rows = pixels.view(-1, width * len(self._scale))
+        rows.mul_(self._scale.repeat(width)).add_(self._shift.repeat(width))
+        return pixels.permute(0, 3, 1, 2)
 
     def denormalise(self, images: Tensor) -> Tensor:
         """The pictures that a network sees: from N×3×H×W, normalised, to uint8 N×H×W×3."""
-        pixels = (images.float() - self._shift) / self._scale
-        return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+        pixels = (images.float().permute(0, 2, 3, 1) - self._shift) / self._scale
+        return pixels.round().clamp(0, 255).byte()
 
     def _position(self) -> tuple[int, int]:
         """The next batch to train on, by the trainer's own progress: (epoch, batch)."""
