@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import threading
 import warnings
 from importlib.metadata import version
 
@@ -58,6 +59,14 @@ def _run(argv: list[str]) -> None:
 
 def _quiet() -> None:
     """Our own messages as plain lines on standard error."""
+    show = threading.excepthook
+
+    def show_unless_disk(failed: threading.ExceptHookArgs) -> None:
+        # TensorBoard's writer keeps what the disk refused and raises it again in the main thread
+        if not isinstance(failed.exc_value, OSError):
+            show(failed)
+
+    threading.excepthook = show_unless_disk
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("cifar_lightning").setLevel(logging.INFO)
     # Lightning 2.6's own affair with newer versions of torch

@@ -72,6 +72,7 @@ def to_tensorboard(trainer: Trainer, write: Callable[[Any], None]) -> None:
                 write(logger.experiment)
             except OSError as error:
                 log.warning("%s: events cannot be written (%s)", logger.log_dir, error.strerror)
+                logger._experiment = None
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
@@ -87,14 +88,33 @@ class RunTensorBoardLogger(TensorBoardLogger):
         try:
             super().log_metrics(metrics, step)
         except OSError as error:  # a disk that is full for a while must not end the training
-            log.warning("%s: events cannot be written (%s)", self._folder, error.strerror)
+            self._give_up(error)
+        except ValueError as error:  # Lightning takes every failure for a value of the wrong type
+            if not isinstance(error.__cause__, OSError):
+                raise
+            self._give_up(error.__cause__)
 
     @rank_zero_only
     def save(self) -> None:
         """Lightning writes ``hparams.yaml`` here; ``config.yaml`` says more and is kept up."""
 
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        try:
+            super().finalize(status)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        # a writer whose thread has failed raises at every call; the next event opens a new file
+        log.warning("%s: events cannot be written (%s)", self._folder, error.strerror)
+        self._experiment = None
+
     def position(self) -> dict[str, Any]:
-        self.experiment.flush()
+        try:
+            self.experiment.flush()
+        except OSError as error:
+            self._give_up(error)
         files = sorted(event_files(self._folder))
         for file in files:
             _flush_to_disk(file)

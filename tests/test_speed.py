@@ -40,6 +40,7 @@ def test_losses_of_a_plain_loop(command: Command, tmp_path: Path) -> None:
     assert logged == pytest.approx(losses, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"_ROUNDS": 2, "_FEWEST": 12, "_MOST": 12}.items():
         monkeypatch.setattr(bench, name, value)
