@@ -61,12 +61,12 @@ def _quiet() -> None:
     """Our own messages as plain lines on standard error."""
     show = threading.excepthook
 
-    def show_unless_disk(failed: threading.ExceptHookArgs) -> None:
-        # TensorBoard's writer keeps what the disk refused and raises it again in the main thread
-        if not isinstance(failed.exc_value, OSError):
+    def show_unless_said(failed: threading.ExceptHookArgs) -> None:
+        # what TensorBoard's writer meets is raised again in the main thread, and answered there
+        if type(failed.thread).__name__ != "_AsyncWriterThread":
             show(failed)
 
-    threading.excepthook = show_unless_disk
+    threading.excepthook = show_unless_said
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("cifar_lightning").setLevel(logging.INFO)
     # Lightning 2.6's own affair with newer versions of torch

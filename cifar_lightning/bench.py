@@ -27,11 +27,12 @@ from cifar_lightning.callbacks.card import device_name, versions
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli import CLI, quiet_lightning
 from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.errors import UsageError
 from cifar_lightning.handwritten import WARM_UP, HandWritten
 
 _ROUNDS = 3
 _SECONDS = 7.0  # that a round of one loop is to take
-_FEWEST, _MOST = 60, 3000  # steps of a round: at least one window of the logs is in it
+_FEWEST = 60  # steps of a round: at least one window of the logs is in it
 
 
 class Bench(CLI):
@@ -61,7 +62,11 @@ class Bench(CLI):
 
     def _measure(self, by_hand: HandWritten) -> dict[str, Any]:
         _say("choosing the number of steps and of loader processes")
-        steps = int(min(_MOST, max(_FEWEST, _SECONDS / by_hand.limit(10))))
+        # within one epoch: what its end costs is measured apart
+        most = len(self.datamodule.training_batches()) - WARM_UP - 1
+        steps = int(min(most, max(_FEWEST, _SECONDS / by_hand.limit(10))))
+        if steps < 1:
+            raise UsageError("An epoch of these data is too short to measure a step in.")
         workers = by_hand.best_workers()
         loops: dict[str, Callable[[], float]] = {
             "limit": lambda: by_hand.limit(steps),

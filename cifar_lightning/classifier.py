@@ -90,6 +90,13 @@ class ImageClassifier(LightningModule):
             self._close_window()
         return loss
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # sums of an unfinished epoch that other versions kept: of use to those alone
+        own = {k: v for k, v in self.state_dict().items() if not k.startswith("net.")}
+        theirs = checkpoint["state_dict"]
+        known = {k: v for k, v in theirs.items() if k in own or k.startswith("net.")}
+        checkpoint["state_dict"] = own | known
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_loss()  # the checkpoint before is the last good one: it must stay
 

@@ -1,21 +1,18 @@
 """``compare``: runs side by side, from what lies in their folders."""
 
-import csv
-import json
 import math
 import re
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from cifar_lightning.commands import CommandParser
 from cifar_lightning.errors import UserError
+from cifar_lightning.run_folder import Run, read_run
 
 # Test accuracies in % after each epoch of "Recognising CIFAR-10 with deep learning (2)", AlexNet;
 # the original images, chosen on the test images.
@@ -23,78 +20,6 @@ ARTICLE = (
     25.06, 46.64, 56.72, 65.40, 66.47, 68.26, 72.21, 74.15, 74.49, 73.13,
     73.79, 75.89, 74.39, 75.63, 74.60, 75.54, 74.90, 74.86, 75.69, 74.23,
 )  # fmt: skip
-_NOT_THE_EXPERIMENT = ("ckpt_path", "dashboard", "seed_everything", "checkpoints.every_seconds")
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run's folder says of it; what it does not say is None."""
-
-    path: Path
-    config: dict[str, Any]
-    card: dict[str, Any]
-    epochs: list[dict[str, float]]
-    """Of each epoch that was validated: epoch (from 1) and the metrics logged with it."""
-    test: float | None
-    status: str
-    """``finished``, ``running`` or ``interrupted``."""
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def network(self) -> str:
-        """Its class."""
-        return _class(self.config["model"]["net"])
-
-    @property
-    def recipe(self) -> str:
-        """Optimizer, schedule, batch, precision in a few words."""
-        model, data = self.config["model"], self.config["data"]
-        optimizer = model.get("optimizer") or {}
-        arguments = optimizer.get("init_args") or {}
-        words = [_class(optimizer), f"lr {arguments.get('lr', '?')}"]
-        if arguments.get("momentum"):
-            words.append(f"momentum {arguments['momentum']}")
-        if arguments.get("weight_decay"):
-            words.append(f"decay {arguments['weight_decay']}")
-        text = [" ".join(words), f"batch {data['batch_size']}"]
-        if model.get("lr_scheduler"):
-            text.append(_class(model["lr_scheduler"]))
-        if (precision := self.config["trainer"].get("precision")) not in (None, 32, "32-true"):
-            text.append(str(precision))
-        return ", ".join(text)
-
-    @property
-    def data(self) -> str:
-        return _class(self.config["data"]["source"])
-
-    @property
-    def best(self) -> dict[str, float] | None:
-        """The epoch that its checkpoint was kept for."""
-        monitor = self.config.get("checkpoints", {}).get("monitor", "val/acc")
-        sign = -1 if monitor == "val/loss" else 1
-        held = [epoch for epoch in self.epochs if monitor in epoch]
-        return max(held, key=lambda epoch: sign * epoch[monitor], default=None)
-
-    @property
-    def chosen_on_test(self) -> bool:
-        """Whether validation was on the test images, as the article does."""
-        return bool(self.config["data"]["val_size"] == 0)
-
-    def median(self, metric: str) -> float | None:
-        values = [epoch[metric] for epoch in self.epochs if metric in epoch]
-        return statistics.median(values) if values else None
-
-    @property
-    def experiment(self) -> str:
-        """Equal for runs that differ in the seed alone; of those not finished, their own."""
-        if self.status != "finished":
-            return str(self.path)
-        kept = {k: v for k, v in _flat(self.config) if not k.startswith(_NOT_THE_EXPERIMENT)}
-        kept.pop("data.seed", None)
-        return json.dumps(kept, sort_keys=True)
 
 
 def compare(argv: Sequence[str]) -> None:
@@ -135,68 +60,6 @@ def compare(argv: Sequence[str]) -> None:
 
     save(curves([_curve(group) for group in groups.values()], ARTICLE), path)
     print(f"\ncurves: {path}")
-
-
-def read_run(folder: Path) -> Run:
-    """Read a run's folder, whether finished or not.
-
-    Raises:
-        OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError: it is none.
-    """
-    configs = sorted(folder.glob("config-resume-*.yaml"), key=lambda f: int(f.stem.split("-")[2]))
-    config = yaml.safe_load([folder / "config.yaml", *configs][-1].read_text())
-    config["model"]["net"], config["data"]["source"], config["trainer"]["max_epochs"]
-    epochs = _read_epochs(folder / "metrics.csv")
-    done = max((int(epoch["epoch"]) for epoch in epochs), default=0)
-    report = _json(folder / "test_report.json")
-    enough = done >= (config["trainer"]["max_epochs"] or math.inf)
-    finished = enough or ((folder / "summary.json").exists() and _max_steps_done(config, folder))
-    status = "running" if _is_locked(folder) else "finished" if finished else "interrupted"
-    return Run(folder, config, _json(folder / "card.json"), epochs, report.get("accuracy"), status)
-
-
-def _max_steps_done(config: dict[str, Any], folder: Path) -> bool:
-    steps: int = _json(folder / "summary.json").get("global_step", 0)
-    return 0 <= (config["trainer"].get("max_steps") or -1) <= steps
-
-
-def _read_epochs(path: Path) -> list[dict[str, float]]:
-    epochs: dict[int, dict[str, float]] = {}
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row.get("epoch") and (row.get("val/acc") or row.get("train/acc_epoch")):
-                number = int(row["epoch"]) + 1
-                values = {k: float(v) for k, v in row.items() if v and k not in ("epoch", "step")}
-                epochs.setdefault(number, {"epoch": number}).update(values)
-            elif row.get("epoch") and row.get("speed/images_per_second"):
-                number = int(row["epoch"]) + 1
-                epochs.setdefault(number, {"epoch": number})["speed/images_per_second"] = float(
-                    row["speed/images_per_second"]
-                )
-    # an epoch that is not over has no mean yet
-    return [epoch for epoch in epochs.values() if "val/acc" in epoch or "train/acc_epoch" in epoch]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text()) if path.exists() else {}
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} holds no object")
-    return content
-
-
-def _is_locked(folder: Path) -> bool:
-    lock = folder / ".lock"
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that one may only read: of somebody else's run nothing is known
-        return False
 
 
 def _find(run: Path, logs: Path) -> Path:
@@ -301,18 +164,3 @@ def _points(run: Run) -> list[tuple[float, float, float]]:
         if "val/acc" in epoch:
             points.append((epoch["epoch"], seconds, 100 * epoch["val/acc"]))
     return points
-
-
-def _class(value: dict[str, Any]) -> str:
-    path: str = value["class_path"]
-    return path.rpartition(".")[2]
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            pairs += _flat(value, f"{prefix}{key}.")
-        else:
-            pairs.append((f"{prefix}{key}", value))
-    return pairs

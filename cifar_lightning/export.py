@@ -1,8 +1,11 @@
 """``export``: a checkpoint as a model file that runs elsewhere, checked after it was written."""
 
+import contextlib
 import copy
+import io
 import json
 import os
+import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -214,10 +217,6 @@ def _largest_difference(run: Callable[[Tensor], Any], images: Tensor, expected: 
 
 def _quietly(call: Callable[[], Any]) -> Any:
     """torch.onnx counts its steps on standard output."""
-    import contextlib
-    import io
-    import warnings
-
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return call()

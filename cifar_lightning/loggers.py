@@ -71,8 +71,14 @@ def to_tensorboard(trainer: Trainer, write: Callable[[Any], None]) -> None:
             try:
                 write(logger.experiment)
             except OSError as error:
-                log.warning("%s: events cannot be written (%s)", logger.log_dir, error.strerror)
-                logger._experiment = None
+                _give_up(logger, error)
+
+
+def _give_up(logger: TensorBoardLogger, error: OSError) -> None:
+    # a disk that is full for a while must not end the training; and a writer whose thread has
+    # failed raises at every later call, so the next event opens a new file
+    log.warning("%s: events cannot be written (%s)", logger.log_dir, error.strerror)
+    logger._experiment = None
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
@@ -87,12 +93,12 @@ class RunTensorBoardLogger(TensorBoardLogger):
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         try:
             super().log_metrics(metrics, step)
-        except OSError as error:  # a disk that is full for a while must not end the training
-            self._give_up(error)
+        except OSError as error:
+            _give_up(self, error)
         except ValueError as error:  # Lightning takes every failure for a value of the wrong type
             if not isinstance(error.__cause__, OSError):
                 raise
-            self._give_up(error.__cause__)
+            _give_up(self, error.__cause__)
 
     @rank_zero_only
     def save(self) -> None:
@@ -103,18 +109,13 @@ class RunTensorBoardLogger(TensorBoardLogger):
         try:
             super().finalize(status)
         except OSError as error:
-            self._give_up(error)
-
-    def _give_up(self, error: OSError) -> None:
-        # a writer whose thread has failed raises at every call; the next event opens a new file
-        log.warning("%s: events cannot be written (%s)", self._folder, error.strerror)
-        self._experiment = None
+            _give_up(self, error)
 
     def position(self) -> dict[str, Any]:
         try:
             self.experiment.flush()
         except OSError as error:
-            self._give_up(error)
+            _give_up(self, error)
         files = sorted(event_files(self._folder))
         for file in files:
             _flush_to_disk(file)

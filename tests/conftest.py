@@ -30,9 +30,11 @@ def _child(
     environ: dict[str, str],
     limit_file_size: int | None = None,
     obeys_permissions: bool = False,
+    terminal: str | None = None,
 ) -> None:
     for number, name in ((1, ".stdout"), (2, ".stderr")):
-        descriptor = os.open(out + name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        path = terminal if terminal and number == 1 else out + name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
     os.chdir(folder)
     os.environ.update({"XDG_CACHE_HOME": str(Path(out).with_name(".cache")), **environ})
@@ -85,11 +87,14 @@ def command(fork_server: Any, tmp_path: Path) -> Command:
         out: str = ".out",
         limit_file_size: int | None = None,
         obeys_permissions: bool = False,
+        terminal: str | None = None,
         started: Callable[[int], None] = lambda pid: None,
         **environ: str,
     ) -> Finished:
         printed = str(tmp_path / out)
-        arguments = (list(argv), str(folder), printed, environ, limit_file_size, obeys_permissions)
+        Path(f"{printed}.stdout").touch()
+        limits = (limit_file_size, obeys_permissions)
+        arguments = (list(argv), str(folder), printed, environ, *limits, terminal)
         process = fork_server.Process(target=_child, args=arguments)
         process.start()
         started(process.pid)

@@ -37,6 +37,21 @@ def test_a_refused_write_leaves_the_old_file(tmp_path: Path, monkeypatch: Any) -
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_checkpoint_with_other_sums_can_be_tested(command: Command, tmp_path: Path) -> None:
+    assert command("fit", *TINY, "--trainer.max_epochs", "1").status == 0
+    last = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    expected = command("test", "--ckpt_path", str(last)).stdout
+    content = torch.load(last, weights_only=True)
+    content["cifar_lightning"]["format"] = 1
+    state = content["state_dict"]
+    for name in [name for name in state if not name.startswith("net.")]:
+        state[f"{name}_of_old"] = state.pop(name)
+    torch.save(content, last)
+    assert command("test", "--ckpt_path", str(last)).stdout == expected
+    ended = command("fit", "--ckpt_path", str(last), "--trainer.max_epochs", "2")
+    assert (ended.status, "it can be tested" in ended.stderr) == (1, True)
+
+
 def test_disk_full(command: Command, tmp_path: Path) -> None:
     ended = command("fit", *TINY, *SAVE_OFTEN, limit_file_size=10_000)
     assert ended.status == 1

@@ -2,9 +2,14 @@
 
 import csv
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
+import termios
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,6 +97,31 @@ def test_overlays_and_flags(command: Command, tmp_path: Path) -> None:
     assert config["model"]["optimizer"]["init_args"]["lr"] == 0.5
     assert config["model"]["optimizer"]["init_args"]["momentum"] == 0.9
     assert config["seed_everything"] == 7
+
+
+def test_a_terminal_has_a_bar(command: Command) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 200))
+    shown = bytearray()
+
+    def watch() -> None:
+        with suppress(OSError):  # the other side is closed
+            while part := os.read(ours, 4096):
+                shown.extend(part)
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    flags = ("--trainer.accumulate_grad_batches", "2", "--trainer.log_every_n_steps", "2")
+    ended = command("fit", *TINY, *flags, terminal=os.ttyname(theirs))
+    os.close(theirs)
+    reader.join()
+    os.close(ours)
+    assert ended.status == 0, ended.stderr
+    text = shown.decode()
+    for part in ("Epoch 2: 100%", "loss=", "acc=", "img/s=", "run=0:00:", " left", "val/acc="):
+        assert part in text
+    lines = [line for line in text.replace("\r", "\n").splitlines() if "epoch   1/3" in line]
+    assert len(lines) == 1
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])

@@ -33,11 +33,6 @@ SCALARS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
 def trained(command: Command, folder: Path, *flags: str) -> Path:
     """A run with all of the dashboard, and its test."""
     ended = command("fit", *TINY, "--model.net", "stand_ins.Convolution", *flags, folder=folder)

@@ -113,7 +113,7 @@ class HParams(Callback):
             return
         chosen = dict(choices(checkpoints.config or {}))
         results = (f"best/{checkpoints.monitor}", "val/loss", "test/acc", _SECONDS)
-        experiment, start, self._end = hparams(chosen, dict.fromkeys(results, 0))
+        experiment, start, _ = hparams(chosen, dict.fromkeys(results, 0))
 
         def write(writer: Any) -> None:
             writer.file_writer.add_summary(experiment)

@@ -12,6 +12,13 @@ from cifar_lightning.callbacks.checkpoints import Checkpoints
 
 
 class Bar(TQDMProgressBar):
+    """Lightning's bar with speed and the time left of the run, for a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=10)
+        self._of_the_run: dict[str, str] = {}
+        self._started = (0.0, 0)
+
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         metrics = super().get_metrics(*args)
         metrics.pop("v_num", None)  # the last four letters of "version_N"
@@ -19,12 +26,12 @@ class Bar(TQDMProgressBar):
 
     def on_train_start(self, *args: Any) -> None:
         super().on_train_start(*args)
-        self._of_the_run: dict[str, str] = {}
-        self._restart = (time.perf_counter(), args[0].global_step)
+        self._started = (time.perf_counter(), args[0].global_step)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0:
-            started, first = self._restart
+        started, first = self._started
+        # with gradients accumulated there are batches before the first step is done
+        if trainer.global_step > first and trainer.global_step % trainer.log_every_n_steps == 0:
             steps = trainer.estimated_stepping_batches - trainer.global_step
             speed = trainer.callback_metrics.get("speed/images_per_second")
             seconds = (time.perf_counter() - started) / (trainer.global_step - first) * steps
