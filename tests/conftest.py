@@ -114,5 +114,6 @@ TINY = (
     "--data.source", "Shapes", "--data.source.size", "300", "--data.val_size", "50",
     "--data.batch_size", "32",
     "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "3", "--trainer.accelerator", "cpu",
+    "--dashboard.pictures_every_n_epochs", "0",
 )  # fmt: skip
 """A run of 3 epochs of 8 steps, the last batch short, that takes no time."""

@@ -35,7 +35,8 @@ SCALARS = {
 
 def trained(command: Command, folder: Path, *flags: str) -> Path:
     """A run with all of the dashboard, and its test."""
-    ended = command("fit", *TINY, "--model.net", "stand_ins.Convolution", *flags, folder=folder)
+    net = ("--model.net", "stand_ins.Convolution", "--dashboard.pictures_every_n_epochs", "5")
+    ended = command("fit", *TINY, *net, *flags, folder=folder)
     assert ended.status == 0, ended.stderr
     assert command("test", "--ckpt_path", "last", folder=folder).status == 0
     return max(folder.glob("lightning_logs/version_*"))

@@ -16,6 +16,7 @@ from cifar_lightning.checkpoint_io import read_checkpoint
 
 EPOCHS, STEPS = 3, 8  # of a TINY run
 SCHEDULED = (
+    "--dashboard.pictures_every_n_epochs", "5",
     "--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR",
     "--model.lr_scheduler.step_size", "5", "--model.lr_scheduler.gamma", "0.7",
     "--model.lr_scheduler_interval", "step",
