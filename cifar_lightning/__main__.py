@@ -23,6 +23,10 @@ def main() -> None:
         _quiet()
         # after the handlers: importing torch takes seconds, in which Ctrl-C is as likely as later
         _run(sys.argv[1:])
+    except BrokenPipeError:
+        # `compare | head` has read enough; Python would flush once more when it ends, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Interrupted as interrupted:
         print(f"\nStopped by {interrupted}.", file=sys.stderr)
         sys.exit(interrupted.exit_status)

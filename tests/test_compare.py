@@ -143,6 +143,18 @@ def test_wrong_usage(arguments: tuple[str, ...], part: str, status: int, command
     assert len(ended.stderr.splitlines()) == 1
 
 
+def test_a_reader_that_has_enough(tmp_path: Path) -> None:
+    craft(tmp_path / "lightning_logs", 0, [0.5])
+    program = [sys.executable, "-u", "-m", "cifar_lightning", "compare"]
+    with subprocess.Popen(
+        program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["compare"]])
 def test_answers_without_torch(arguments: list[str], tmp_path: Path) -> None:
     craft(tmp_path / "lightning_logs", 0, [0.5])
