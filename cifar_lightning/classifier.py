@@ -1,6 +1,7 @@
 """The LightningModule: loss, metrics, optimizer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -9,29 +10,46 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifar_lightning.errors import DivergedError
 from cifar_lightning.models import Network
+from cifar_lightning.models.initialisation import kaiming_
+from cifar_lightning.schedules import make_schedule, spans_run
 
 
 class ImageClassifier(LightningModule):
     """Trains a network to tell classes of images apart.
 
     A batch is (images, labels): float N×C×H×W, normalised, and int64 N. The loss is the mean
-    cross-entropy, the accuracy top-1.
+    cross-entropy, in training against smoothed labels if asked for; the accuracy is top-1.
 
     Logged: ``train/loss``, ``train/acc`` (means since the last time, every
     ``Trainer(log_every_n_steps)``) and the learning rate; ``train/loss_epoch``,
     ``train/acc_epoch``, ``val/…`` and ``test/…`` (means over the whole pass); ``gap/loss`` and
-    ``gap/acc``, by how much training images do better than validation images.
+    ``gap/acc``, by how much training images do better than validation images (no ``gap/loss``
+    with smoothed labels, whose losses are not comparable).
 
     Args:
         net: the network, from images to logits N×K.
-        optimizer: makes the optimizer from the parameters.
-        lr_scheduler: makes the learning-rate scheduler from the optimizer; none by default.
+        optimizer: makes the optimizer from the parameters. Weight decay applies to weights alone:
+            biases and the scales of normalisation are no cause of overfitting.
+        lr_scheduler: makes the learning-rate scheduler from the optimizer; none by default. With
+            the interval "step", -1 for its T_max, total_iters or total_steps means all steps of
+            the run that are left after the warm-up.
         lr_scheduler_interval: whether the scheduler steps after each epoch or each step.
+        warmup: share of the run's steps in which the learning rate first rises linearly to the
+            optimizer's; needs a scheduler with the interval "step".
+        label_smoothing: share of each label that is spread evenly over all classes:
+            https://arxiv.org/abs/1512.00567.
+        initialisation: "default" leaves the network's initial weights as they are; "kaiming" draws
+            them for ReLUs.
+        flip_averaging: average the logits of an image and its mirror image when evaluating. Its
+            metrics are named apart, ``test/acc_flip_averaged`` and so on.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
 
     def __init__(
@@ -40,14 +58,34 @@ class ImageClassifier(LightningModule):
         optimizer: OptimizerCallable = lambda params: SGD(params, lr=0.01, momentum=0.9),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        warmup: float = 0.0,
+        label_smoothing: float = 0.0,
+        initialisation: Literal["default", "kaiming"] = "default",
+        flip_averaging: bool = False,
     ) -> None:
         super().__init__()
+        for name, share in (("warmup", warmup), ("label_smoothing", label_smoothing)):
+            if not 0 <= share < 1:
+                raise ValueError(f"model.{name} {share} must be at least 0 and below 1")
+        if warmup and (lr_scheduler is None or lr_scheduler_interval != "step"):
+            raise ValueError("model.warmup needs a model.lr_scheduler and lr_scheduler_interval step")
+        if (
+            isinstance(lr_scheduler, partial)
+            and spans_run(lr_scheduler.keywords)
+            and lr_scheduler_interval != "step"
+        ):
+            raise ValueError("a length of -1, the run's steps, needs model.lr_scheduler_interval step")
         # From the command line these come as plain descriptions, by which load_from_checkpoint
         # makes them again. Objects would make a checkpoint that weights_only cannot read.
         objects = [] if _given_hyperparameters.get() else ["net", "optimizer", "lr_scheduler"]
         self.save_hyperparameters(ignore=objects, logger=False)
         self.net = net
-        self.make_optimizer = optimizer
+        if initialisation == "kaiming":
+            kaiming_(net)
+        self.label_smoothing = label_smoothing
+        self.flip_averaging = flip_averaging
+        self._warmup = warmup
+        self._make_optimizer = optimizer
         self._make_lr_scheduler = lr_scheduler
         self._lr_scheduler_interval = lr_scheduler_interval
         self._validated_at = -1
@@ -63,14 +101,26 @@ class ImageClassifier(LightningModule):
         return logits
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(self.parameters())
+        optimizer = self.new_optimizer(self.net)
         if self._make_lr_scheduler is None:
             return optimizer
-        scheduler = self._make_lr_scheduler(optimizer)
+        # without a trainer only to see whether it can be made
+        steps = 1000 if self._trainer is None else self._trainer.estimated_stepping_batches
+        scheduler = make_schedule(self._make_lr_scheduler, optimizer, steps, self._warmup)
         config: dict[str, Any] = {"scheduler": scheduler, "interval": self._lr_scheduler_interval}
         if isinstance(scheduler, ReduceLROnPlateau):
             config["monitor"] = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def new_optimizer(self, net: nn.Module) -> Optimizer:
+        """An optimizer of a network's parameters."""
+        optimizer = self._make_optimizer(net.parameters())
+        if not optimizer.defaults.get("weight_decay"):
+            return optimizer
+        parameters = list(net.parameters())
+        weights = [p for p in parameters if p.ndim > 1]
+        vectors = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
+        return self._make_optimizer([{"params": weights}, vectors])
 
     def on_train_epoch_start(self) -> None:
         self.window.reset()
@@ -79,7 +129,7 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.window.update(loss.detach(), logits.detach(), labels)
         if self._is_log_step(batch_idx):
             self._check_loss()
@@ -106,7 +156,8 @@ class ImageClassifier(LightningModule):
         self.log_dict(means)
         if self._validated_at == self.global_step:
             now = self.trainer.callback_metrics
-            self.log("gap/loss", now["val/loss"] - means["train/loss_epoch"])
+            if not self.label_smoothing:
+                self.log("gap/loss", now["val/loss"] - means["train/loss_epoch"])
             self.log("gap/acc", means["train/acc_epoch"] - now["val/acc"])
 
     def on_validation_epoch_start(self) -> None:
@@ -116,7 +167,7 @@ class ImageClassifier(LightningModule):
         return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.evaluation.means("val/{}"), prog_bar=True)
+        self.log_dict(self.evaluation.means(self._named("val/{}")), prog_bar=True)
         self._validated_at = self.global_step
 
     def on_test_epoch_start(self) -> None:
@@ -126,19 +177,26 @@ class ImageClassifier(LightningModule):
         return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(self.evaluation.means("test/{}"))
+        self.log_dict(self.evaluation.means(self._named("test/{}")))
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Probabilities of the classes, float N×K."""
         images, _ = batch
-        probabilities: Tensor = self(images).softmax(dim=1)
+        probabilities: Tensor = self._logits(images).softmax(dim=1)
         return probabilities
 
     def _evaluate(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
-        logits: Tensor = self(images)
+        logits = self._logits(images)
         self.evaluation.update(F.cross_entropy(logits, labels), logits, labels)
         return logits
+
+    def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self(images)
+        return (logits + self(images.flip(-1))) / 2 if self.flip_averaging else logits
+
+    def _named(self, name: str) -> str:
+        return name + "_flip_averaged" if self.flip_averaging else name
 
     def _is_log_step(self, batch_idx: int) -> bool:
         trainer = self.trainer

@@ -45,7 +45,7 @@ class HandWritten:
         net, optimizer = self._fresh()
         first = islice(self._data.training_batches(), 8)
         batches = cycle(
-            [(self._normalised(images), labels.to(self._device)) for images, labels in first]
+            [self._prepared(batch) for batch in first]
         )
         for images, labels in islice(batches, WARM_UP):
             self._step(net, optimizer, images, labels)
@@ -96,14 +96,14 @@ class HandWritten:
         loader = (batch for _ in cycle([None]) for batch in self._data.training_batches())
         for _ in range(WARM_UP + steps):
             with timed("data"):
-                images, labels = next(loader)
+                batch = next(loader)
             with timed("transfer"):
-                images, labels = images.to(self._device), labels.to(self._device)
-            with timed("normalisation"):
-                images = self._data.normalise(images)
+                batch = tuple(part.to(self._device) for part in batch)
+            with timed("augmentation, normalisation"):
+                images, labels = self._data.prepare_batch(*batch)
             with timed("forward"), self._precision.forward_context():
                 logits = net(images)
-                loss = F.cross_entropy(logits, labels)
+                loss = self._loss(logits, labels)
             with timed("backward"):
                 optimizer.zero_grad()
                 loss.backward()
@@ -113,25 +113,27 @@ class HandWritten:
                 sums.update(loss.detach(), logits.detach(), labels)
         return {name: statistics.median(values[WARM_UP:]) for name, values in spent.items()}
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        normalised = self._data.normalise(images.to(self._device))
-        converted: Tensor = self._precision.convert_input(normalised)
-        return converted
+    def _prepared(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        images, labels = self._data.prepare_batch(*(part.to(self._device) for part in batch))
+        return self._precision.convert_input(images), labels
 
     def _fresh(self) -> tuple[nn.Module, Optimizer]:
         net = copy.deepcopy(self._model.net).to(self._device).train()
-        return net, self._model.make_optimizer(net.parameters())
+        return net, self._model.new_optimizer(net)
 
     def _step(
         self, net: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         with self._precision.forward_context():
             logits: Tensor = net(images)
-            loss = F.cross_entropy(logits, labels)
+            loss = self._loss(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         return loss, logits
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=self._model.label_smoothing)
 
     def _now(self) -> float:
         if self._device.type == "cuda":

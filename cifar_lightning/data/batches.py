@@ -19,6 +19,8 @@ class Batches:
         batch_size: images in a batch; the last batch of an epoch may be smaller.
         order: gives the indices of an epoch's images, int64, from the number of the epoch.
         position: gives (epoch, batch): the next batch to draw.
+        draws: gives, for each place in an epoch's order, what happens to the image there; a batch
+            then has these rows as its third part.
     """
 
     def __init__(
@@ -27,26 +29,31 @@ class Batches:
         batch_size: int,
         order: Callable[[int], Tensor],
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        draws: Callable[[int], Tensor] | None = None,
     ) -> None:
         self._data = data
         self._batch_size = batch_size
         self._order = order
         self._position = position
+        self._draws = draws
         self.images_per_epoch = len(order(0))
 
     def __len__(self) -> int:
         return -(-self.images_per_epoch // self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         # A generator: the position is read at the first batch, not when Lightning calls iter(),
         # which it does before a checkpoint's progress has been restored.
         epoch, first = self._position()
         order = self._order(epoch)
+        draws = None if self._draws is None else self._draws(epoch)
+        images, labels = self._data
         for batch in range(first, len(self)):
-            index = order[batch * self._batch_size : (batch + 1) * self._batch_size]
+            places = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
+            index = order[places]
             # not images[index], which takes twelve times as long for uint8 on a CPU
-            images, labels = self._data
-            yield images.index_select(0, index), labels.index_select(0, index)
+            chosen = images.index_select(0, index), labels.index_select(0, index)
+            yield chosen if draws is None else (*chosen, draws[places])
 
     # Lightning warns that a loader without these two cannot be resumed in mid-epoch. This one can,
     # and has no state: the position travels with the trainer's own progress.

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from cifar_lightning.data.augmentation import Augmentation
 from cifar_lightning.data.batches import Batches
 from cifar_lightning.data.cifar10 import CIFAR10
 from cifar_lightning.data.randomness import epoch_order, stratified_split
@@ -19,7 +20,8 @@ class CIFAR10DataModule(LightningDataModule):
     """CIFAR-10, or any source of 32×32 images, held in memory and served in whole batches.
 
     A split is one uint8 tensor; batches are taken from it by index and normalised on the device.
-    A batch is (images, labels): after the transfer float32 N×3×H×W and int64 N.
+    A batch is (images, labels): after the transfer float32 N×3×H×W and int64 N. Training images
+    are augmented on the device, too; validation and test images never are.
 
     Args:
         source: where images and labels come from.
@@ -29,6 +31,10 @@ class CIFAR10DataModule(LightningDataModule):
         seed: decides which images are held out and the order of every epoch.
         mean: subtracted from each channel, on the scale where pixels go from 0 to 1.
         std: each channel is divided by it after that.
+        flip: mirror training images left to right, each with probability one half.
+        translate: shift training images by up to so many pixels in each direction, reflected at
+            the edge.
+        cutout: blank a square of so many pixels in each training image.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -42,6 +48,9 @@ class CIFAR10DataModule(LightningDataModule):
         seed: int = 42,
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
+        flip: bool = False,
+        translate: int = 0,
+        cutout: int = 0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -51,12 +60,16 @@ class CIFAR10DataModule(LightningDataModule):
                 f"data.mean {list(mean)} and data.std {list(std)} must be three numbers each, "
                 "one for each channel, those of std above 0"
             )
+        for name, pixels in (("translate", translate), ("cutout", cutout)):
+            if pixels < 0:
+                raise ValueError(f"data.{name} {pixels} must be a number of pixels, 0 for none")
         self.source = source or CIFAR10()
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed
         self.mean = tuple(mean)
         self.std = tuple(std)
+        self.augmentation = Augmentation(flip, translate, cutout)
         # (x / 255 − mean) / std as one multiplication and one addition
         self._scale = 1 / (255 * torch.tensor(std))
         self._shift = -torch.tensor(mean) / torch.tensor(std)
@@ -140,6 +153,11 @@ class CIFAR10DataModule(LightningDataModule):
                     f"--data.batch_size {self.batch_size} is more than the "
                     f"{len(self._train_indices):,} images to train on."
                 )
+            if stage == "fit" and self.augmentation.translate >= self.image_side:
+                raise UsageError(
+                    f"--data.translate {self.augmentation.translate} is more than images of "
+                    f"{self.image_side} pixels have to reflect: it must be smaller."
+                )
 
     def train_dataloader(self) -> Batches:
         return self.training_batches(self._position)
@@ -147,12 +165,17 @@ class CIFAR10DataModule(LightningDataModule):
     def training_batches(self, position: Callable[[], tuple[int, int]] = lambda: (0, 0)) -> Batches:
         """The batches to train on, from (epoch, batch) on; without a trainer from the first."""
         assert self._train is not None
-        indices, seed = self._train_indices, self.seed
+        indices, seed, side = self._train_indices, self.seed, self.image_side
 
         def order(epoch: int) -> Tensor:
             return indices[epoch_order(len(indices), seed, epoch)]
 
-        return Batches(self._train, self.batch_size, order, position)
+        def draws(epoch: int) -> Tensor:
+            return self.augmentation.draws(len(indices), side, seed, epoch)
+
+        return Batches(
+            self._train, self.batch_size, order, position, draws if self.augmentation else None
+        )
 
     def val_dataloader(self) -> Batches:
         if self.val_size == 0:
@@ -173,11 +196,28 @@ class CIFAR10DataModule(LightningDataModule):
         return Batches(unlabelled, self.batch_size, lambda epoch: everything)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        images, labels = batch
-        images = self.normalise(images)
+        images, labels = self.prepare_batch(*batch)
         if self.trainer is not None:  # "16-true" and its like; Lightning converts before this
             images = self.trainer.precision_plugin.convert_input(images)
         return images, labels
+
+    def prepare_batch(
+        self, images: Tensor, labels: Tensor, draws: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What a network is given of a batch, on the batch's own device.
+
+        Args:
+            images: uint8 N×H×W×3.
+            labels: int64 N.
+            draws: int32 N×5, what is to happen to training images.
+
+        Returns:
+            images, float32 N×3×H×W, and labels.
+        """
+        if draws is None:
+            return self.normalise(images), labels
+        moved = self.normalise(self.augmentation.move(images, draws))
+        return self.augmentation.blank(moved, draws), labels
 
     def normalise(self, images: Tensor) -> Tensor:
         """Uint8 N×H×W×3 to float32 N×3×H×W, on the images' own device."""

@@ -1,7 +1,7 @@
 """Randomness is a function, not a state.
 
-Every random choice about the data is computed from where it stands: the order of an epoch from
-(seed, epoch), the held-out split from the seed alone. Nothing is drawn from a global generator
+Every random choice about the data is computed from where it stands: the order of an epoch and the
+augmentation of each place in it from (seed, epoch), the held-out split from the seed alone. Nothing is drawn from a global generator
 during training, so there is no generator state to save, to restore or to keep in step between
 processes: exact resume and exact repetition follow.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 # What the numbers are drawn for. Different purposes must not share a stream of numbers.
-_ORDER, _SPLIT, _SHAPES = range(3)
+_ORDER, _SPLIT, _SHAPES, _AUGMENTATION = range(4)
 
 
 def _generator(seed: int, purpose: int, *position: int) -> np.random.Generator:
@@ -25,6 +25,15 @@ def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
         int64, N = size.
     """
     return torch.from_numpy(_generator(seed, _ORDER, epoch).permutation(size))
+
+
+def augmentation_numbers(size: int, each: int, seed: int, epoch: int) -> Tensor:
+    """What the augmentation of an epoch's images is made from, by their place in its order.
+
+    Returns:
+        float64, size×each, uniform in [0, 1).
+    """
+    return torch.from_numpy(_generator(seed, _AUGMENTATION, epoch).random((size, each)))
 
 
 def stratified_split(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, Tensor]:

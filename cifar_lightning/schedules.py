@@ -1,0 +1,48 @@
+"""Learning-rate schedules that know how long the run is."""
+
+from functools import partial
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
+
+_LENGTHS = ("T_max", "total_iters", "total_steps")
+
+
+def spans_run(arguments: dict[str, Any]) -> bool:
+    """Whether one of a scheduler's arguments stands for the steps of the run."""
+    return any(arguments.get(name) == -1 for name in _LENGTHS)
+
+
+def make_schedule(make: Any, optimizer: Optimizer, steps: float, warmup: float) -> Any:
+    """A scheduler, after a warm-up if one is asked for.
+
+    Args:
+        make: makes the scheduler from the optimizer. A ``functools.partial``, as the command line
+            gives it, may say -1 for T_max, total_iters or total_steps.
+        optimizer: at the learning rate with which the schedule begins after its warm-up.
+        steps: optimizer steps of the run, infinite if it has no end.
+        warmup: share of the steps, from 0 to below 1, in which the learning rate rises linearly
+            from nearly 0.
+
+    Raises:
+        ValueError: a schedule over the whole run is asked for and the run has no end; or a
+            scheduler that warms up by itself is to be warmed up.
+    """
+    arguments = dict(make.keywords) if isinstance(make, partial) else {}
+    if not (warmup or spans_run(arguments)):
+        return make(optimizer)
+    if steps == float("inf"):
+        raise ValueError("a schedule over the whole run needs --trainer.max_epochs or max_steps")
+    warm = round(warmup * steps)
+    whole = {name: int(steps) - warm for name in _LENGTHS if arguments.get(name) == -1}
+    schedule: LRScheduler = make(optimizer, **whole)
+    if not warm:
+        return schedule
+    if isinstance(schedule, OneCycleLR) or not isinstance(schedule, LRScheduler):
+        raise ValueError(
+            f"--model.warmup does not go with {type(schedule).__name__} "
+            "(OneCycleLR has pct_start for it)"
+        )
+    rise = LinearLR(optimizer, start_factor=1 / warm, total_iters=warm)
+    return SequentialLR(optimizer, [rise, schedule], milestones=[warm])
