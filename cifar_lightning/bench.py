@@ -196,14 +196,15 @@ class _LossAlone(LightningModule):
     def __init__(self, model: ImageClassifier) -> None:
         super().__init__()
         self.net = model.net
-        self._make_optimizer = model.make_optimizer
+        self._model = model
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        return F.cross_entropy(self.net(images), labels)
+        smoothing = self._model.label_smoothing
+        return F.cross_entropy(self.net(images), labels, label_smoothing=smoothing)
 
     def configure_optimizers(self) -> Any:
-        return self._make_optimizer(self.net.parameters())
+        return self._model.new_optimizer(self.net)
 
 
 class _Stopwatch:

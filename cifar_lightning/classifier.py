@@ -68,13 +68,17 @@ class ImageClassifier(LightningModule):
             if not 0 <= share < 1:
                 raise ValueError(f"model.{name} {share} must be at least 0 and below 1")
         if warmup and (lr_scheduler is None or lr_scheduler_interval != "step"):
-            raise ValueError("model.warmup needs a model.lr_scheduler and lr_scheduler_interval step")
+            raise ValueError(
+                "model.warmup needs a model.lr_scheduler and lr_scheduler_interval step"
+            )
         if (
             isinstance(lr_scheduler, partial)
             and spans_run(lr_scheduler.keywords)
             and lr_scheduler_interval != "step"
         ):
-            raise ValueError("a length of -1, the run's steps, needs model.lr_scheduler_interval step")
+            raise ValueError(
+                "a length of -1, the run's steps, needs model.lr_scheduler_interval step"
+            )
         # From the command line these come as plain descriptions, by which load_from_checkpoint
         # makes them again. Objects would make a checkpoint that weights_only cannot read.
         objects = [] if _given_hyperparameters.get() else ["net", "optimizer", "lr_scheduler"]

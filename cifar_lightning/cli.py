@@ -224,6 +224,11 @@ class CLI(LightningCLI):
         asked_of_trainer = self.config[self.subcommand].trainer.as_dict()
         if self.subcommand == "fit":
             check_trainer_arguments(asked_of_trainer)
+            if self.config.fit.model.flip_averaging:
+                raise UsageError(
+                    "--model.flip_averaging is for validate, test and predict: checkpoints are "
+                    "chosen by what the network says of an image itself."
+                )
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
@@ -319,10 +324,13 @@ class CLI(LightningCLI):
         results = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
         folder = self.found.run or Path.cwd()
         names = self.datamodule.source.class_names
-        report = write_report(folder, evaluation, results["test/loss"], names, self.found.path)
+        loss = next(value for name, value in results.items() if name.startswith("test/loss"))
+        report = write_report(
+            folder, evaluation, loss, names, self.found.path, model.flip_averaging
+        )
         if self.found.run is not None:
             write_test_metrics(folder, results, self.found.content["global_step"])
-        print(f"{table(report)}\n\nreport: {folder / 'test_report.json'} and test_*.png")
+        print(f"{table(report)}\n\nreport: {folder}/test_report*.json and test_*.png")
 
     def validate(self, model: ImageClassifier, **kwargs: Any) -> None:
         log.info("Validating %s", kwargs["ckpt_path"])

@@ -75,8 +75,8 @@ def _all_runs(logs: Path) -> list[Path]:
 
 
 _COLUMNS = (
-    "run", "network", "data", "recipe", "epochs", "best val", "test", "s/epoch", "images/s",
-    "parameters", "commit",
+    "run", "network", "data", "recipe", "epochs", "best val", "test", "test, flip averaged",
+    "s/epoch", "images/s", "device", "parameters", "MFLOPs/image", "commit",
 )  # fmt: skip
 
 
@@ -99,9 +99,12 @@ def _row(group: list[Run]) -> tuple[str, ...]:
         str(max((int(epoch["epoch"]) for epoch in first.epochs), default=0)),
         _percent(best) + ("*" if first.chosen_on_test and best else ""),
         _percent([run.test for run in group if run.test is not None]),
+        _percent([r.test_flip_averaged for r in group if r.test_flip_averaged is not None]),
         _number([run.median("speed/seconds_per_epoch") for run in group], ".1f"),
         _number(speeds, ",.0f"),
+        first.card.get("device", ""),
         f"{network['parameters']:,}" if "parameters" in network else "",
+        f"{network['flops_per_image'] / 1e6:,.0f}" if network.get("flops_per_image") else "",
         ", ".join(sorted(commits)),
     )
 

@@ -44,9 +44,7 @@ class HandWritten:
         """Seconds a step with the batches already on the device: forward, backward, optimizer."""
         net, optimizer = self._fresh()
         first = islice(self._data.training_batches(), 8)
-        batches = cycle(
-            [self._prepared(batch) for batch in first]
-        )
+        batches = cycle([self._prepared(batch) for batch in first])
         for images, labels in islice(batches, WARM_UP):
             self._step(net, optimizer, images, labels)
         start = self._now()

@@ -9,12 +9,18 @@ from cifar_lightning.evaluation import Evaluation
 
 
 def write_report(
-    folder: Path, evaluation: Evaluation, loss: float, class_names: Sequence[str], checkpoint: Path
+    folder: Path,
+    evaluation: Evaluation,
+    loss: float,
+    class_names: Sequence[str],
+    checkpoint: Path,
+    flip_averaged: bool = False,
 ) -> dict[str, Any]:
-    """Write report and figures into a folder, over those of an earlier test.
+    """Write report and figures into a folder, over those of an earlier test of the same kind: a
+    test averaged over mirror images has ``_flip_averaged`` in the names of its files.
 
     Returns:
-        the content of ``test_report.json``: checkpoint, images, loss, accuracy,
+        the content of ``test_report.json``: checkpoint, flip_averaged, images, loss, accuracy,
         accuracy_95 (95 % confidence interval, Wilson), calibration_error (expected, 15 bins),
         classes (of each: precision, recall, f1, images; null where there is nothing to divide by),
         confusion_matrix (rows are the truth).
@@ -31,6 +37,7 @@ def write_report(
     )
     report = {
         "checkpoint": str(checkpoint),
+        "flip_averaged": flip_averaged,
         "images": len(evaluation.labels),
         "loss": loss,
         "accuracy": evaluation.accuracy,
@@ -47,11 +54,13 @@ def write_report(
         },
         "confusion_matrix": evaluation.confusion_matrix.tolist(),
     }
-    (folder / "test_report.json").write_text(json.dumps(report, indent=2) + "\n")
+    kind = "_flip_averaged" if flip_averaged else ""
+    (folder / f"test_report{kind}.json").write_text(json.dumps(report, indent=2) + "\n")
     title = f"{evaluation.accuracy:.2%} of {len(evaluation.labels):,} test images"
+    title += kind.replace("_", " ")
     figure = confusion_matrix(evaluation, class_names, title)
-    save(figure, folder / "test_confusion_matrix.png")
-    save(calibration(evaluation, "test"), folder / "test_calibration.png")
+    save(figure, folder / f"test_confusion_matrix{kind}.png")
+    save(calibration(evaluation, "test"), folder / f"test_calibration{kind}.png")
     return report
 
 
@@ -62,6 +71,7 @@ def table(report: dict[str, Any]) -> str:
     lines = [
         f"test accuracy      {report['accuracy']:.2%}  (95 % interval {low:.2%} to {high:.2%}, "
         f"{report['images']:,} images)",
+        *(["averaged over each image and its mirror image"] if report["flip_averaged"] else []),
         f"test loss          {report['loss']:.4f}",
         f"calibration error  {report['calibration_error']:.2%}",
         "",

@@ -9,6 +9,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cifar_lightning.errors import UsageError
+from cifar_lightning.schedules import spans_run
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ _PAST = (
     "trainer.overfit_batches",
 )
 _MAY_MOVE = ("data.source.init_args.root", "data.source.init_args.mirrors")
+# A schedule over the whole run would keep its old length.
+_LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches")
 # These say how one command runs, not what the experiment is.
 _OF_THE_COMMAND = ("ckpt_path", "config", "verbose", "weights_only", "return_predictions")
 
@@ -115,9 +118,19 @@ def against_the_past(before: dict[str, Any], now: dict[str, Any]) -> dict[str, t
                 f"{_flag(name)} {new.get(name)} would change what this run has already trained "
                 f"with ({old.get(name)}): leave it out to go on, or start a new run."
             )
+        if name in _LENGTH and _schedule_spans_run(now["model"]):
+            raise UsageError(
+                f"{_flag(name)} {new.get(name)}: the learning-rate schedule spans the whole run, "
+                f"whose length ({old.get(name)}) cannot change any more; start a new run."
+            )
         log.info("%s: %s, was %s", _flag(name), new.get(name), old.get(name))
         changes[name] = (old.get(name), new.get(name))
     return changes
+
+
+def _schedule_spans_run(model: dict[str, Any]) -> bool:
+    schedule = (model.get("lr_scheduler") or {}).get("init_args") or {}
+    return bool(model.get("warmup")) or spans_run(schedule)
 
 
 def say_what_configs_lost(
@@ -149,11 +162,16 @@ class OptimizerChanges(Callback):
         for name, (old, new) in self._changes.items():
             for group in (group for o in trainer.optimizers for group in o.param_groups):
                 scheduled = name == "lr" and trainer.lr_scheduler_configs
+                if name == "weight_decay" and not group[name] and old:
+                    continue  # biases, which do not decay
                 group[name] = group[name] * new / old if scheduled else new
             if name == "lr":
                 for config in trainer.lr_scheduler_configs:
-                    base_lrs = getattr(config.scheduler, "base_lrs", [])
-                    config.scheduler.base_lrs = [lr * new / old for lr in base_lrs]
+                    # one after a warm-up is a sequence of two
+                    parts = getattr(config.scheduler, "_schedulers", [config.scheduler])
+                    for part in parts:
+                        base_lrs = getattr(part, "base_lrs", [])
+                        part.base_lrs = [lr * new / old for lr in base_lrs]
 
 
 def _flag(name: str) -> str:

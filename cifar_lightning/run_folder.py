@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ class Run:
     epochs: list[dict[str, float]]
     """Of each epoch that was validated: epoch (from 1) and the metrics logged with it."""
     test: float | None
+    """Accuracy; with ``flip_averaging``, ``test_flip_averaged``."""
+    test_flip_averaged: float | None
     status: str
     """``finished``, ``running`` or ``interrupted``."""
 
@@ -38,7 +41,8 @@ class Run:
 
     @property
     def recipe(self) -> str:
-        """Optimizer, schedule, batch, precision in a few words."""
+        """Its config files, optimizer, schedule, batch, augmentation and precision in a few
+        words."""
         model, data = self.config["model"], self.config["data"]
         optimizer = model.get("optimizer") or {}
         arguments = optimizer.get("init_args") or {}
@@ -47,12 +51,24 @@ class Run:
             words.append(f"momentum {arguments['momentum']}")
         if arguments.get("weight_decay"):
             words.append(f"decay {arguments['weight_decay']}")
+        if arguments.get("nesterov"):
+            words.append("Nesterov")
         text = [" ".join(words), f"batch {data['batch_size']}"]
         if model.get("lr_scheduler"):
-            text.append(_class(model["lr_scheduler"]))
+            warm = f"warm-up {model['warmup']:g}, " if model.get("warmup") else ""
+            text.append(warm + _class(model["lr_scheduler"]))
+        if model.get("initialisation") not in (None, "default"):
+            text.append(model["initialisation"])
+        if model.get("label_smoothing"):
+            text.append(f"smoothing {model['label_smoothing']:g}")
+        if data.get("flip"):
+            text.append("flip")
+        text += [f"{name} {data[name]}" for name in ("translate", "cutout") if data.get(name)]
         if (precision := self.config["trainer"].get("precision")) not in (None, 32, "32-true"):
             text.append(str(precision))
-        return ", ".join(text)
+        configs = re.findall(r"--config[ =](\S+)", self.card.get("command", ""))
+        names = "+".join(Path(config).stem for config in configs)
+        return (f"{names}: " if names else "") + ", ".join(text)
 
     @property
     def data(self) -> str:
@@ -97,10 +113,14 @@ def read_run(folder: Path) -> Run:
     epochs = _read_epochs(folder / "metrics.csv")
     done = max((int(epoch["epoch"]) for epoch in epochs), default=0)
     report = _json(folder / "test_report.json")
+    flipped = _json(folder / "test_report_flip_averaged.json")
     enough = done >= (config["trainer"]["max_epochs"] or math.inf)
     finished = enough or ((folder / "summary.json").exists() and _max_steps_done(config, folder))
     status = "running" if _is_locked(folder) else "finished" if finished else "interrupted"
-    return Run(folder, config, _json(folder / "card.json"), epochs, report.get("accuracy"), status)
+    return Run(
+        folder, config, _json(folder / "card.json"), epochs, report.get("accuracy"),
+        flipped.get("accuracy"), status,
+    )  # fmt: skip
 
 
 def _max_steps_done(config: dict[str, Any], folder: Path) -> bool:

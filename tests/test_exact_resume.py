@@ -17,9 +17,12 @@ from cifar_lightning.checkpoint_io import read_checkpoint
 EPOCHS, STEPS = 3, 8  # of a TINY run
 SCHEDULED = (
     "--dashboard.pictures_every_n_epochs", "5",
-    "--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR",
-    "--model.lr_scheduler.step_size", "5", "--model.lr_scheduler.gamma", "0.7",
-    "--model.lr_scheduler_interval", "step",
+    "--model.lr_scheduler", "torch.optim.lr_scheduler.LinearLR",
+    "--model.lr_scheduler.start_factor", "1", "--model.lr_scheduler.end_factor", "0",
+    "--model.lr_scheduler.total_iters", "-1", "--model.lr_scheduler_interval", "step",
+    "--model.warmup", "0.3", "--model.label_smoothing", "0.1", "--model.initialisation", "kaiming",
+    "--model.optimizer", "SGD", "--model.optimizer.weight_decay", "0.001",
+    "--data.flip", "true", "--data.translate", "3", "--data.cutout", "8",
 )  # fmt: skip
 
 

@@ -153,6 +153,9 @@ def choices(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         for name, value in ((model.get(part) or {}).get("init_args") or {}).items():
             if name in _ALWAYS or value not in (None, False, 0):
                 yield f"{prefix}{name}", _plain(value)
+    for name in ("warmup", "label_smoothing", "initialisation"):
+        if model.get(name) not in (None, 0, "default"):
+            yield name, _plain(model[name])
     yield "precision", _plain(trainer.get("precision") or "32-true")
     for name in _TRAINER_CHOICES:
         if trainer.get(name) not in (None, 1):

@@ -1,9 +1,9 @@
 """Randomness is a function, not a state.
 
 Every random choice about the data is computed from where it stands: the order of an epoch and the
-augmentation of each place in it from (seed, epoch), the held-out split from the seed alone. Nothing is drawn from a global generator
-during training, so there is no generator state to save, to restore or to keep in step between
-processes: exact resume and exact repetition follow.
+augmentation of each place in it from (seed, epoch), the held-out split from the seed alone. Nothing
+is drawn from a global generator during training, so there is no generator state to save, to restore
+or to keep in step between processes: exact resume and exact repetition follow.
 """
 
 import numpy as np
