@@ -8,6 +8,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from cifar_lightning.callbacks.collector import Collector
+from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.loggers import to_tensorboard
 
@@ -32,9 +33,9 @@ class GradientNorm(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+        if isinstance(pl_module, ImageClassifier) and pl_module.is_log_step:
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            pl_module.log("train/grad_norm", get_total_norm(gradients))
+            pl_module.step_metrics["train/grad_norm"] = get_total_norm(gradients)
 
 
 class ClassAccuracy(Callback):

@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
 from cifar_lightning.callbacks.checkpoints import Checkpoints
+from cifar_lightning.classifier import ImageClassifier
 
 
 class Bar(TQDMProgressBar):
@@ -22,6 +23,8 @@ class Bar(TQDMProgressBar):
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         metrics = super().get_metrics(*args)
         metrics.pop("v_num", None)  # the last four letters of "version_N"
+        known = args[0].callback_metrics
+        metrics.update((name, known[name]) for name in ("train/loss", "train/acc") if name in known)
         return {**{_short(name): value for name, value in metrics.items()}, **self._of_the_run}
 
     def on_train_start(self, *args: Any) -> None:
@@ -74,9 +77,9 @@ class Speed(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch[1]) * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if isinstance(pl_module, ImageClassifier) and pl_module.is_log_step:
             speed = self._images / (time.perf_counter() - self._since)
-            pl_module.log("speed/images_per_second", speed)
+            pl_module.step_metrics["speed/images_per_second"] = speed
             self._restart()
 
     def _restart(self) -> None:
