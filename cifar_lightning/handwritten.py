@@ -21,7 +21,7 @@ from torchvision import transforms
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
 
-WARM_UP = 10
+WARM_UP = 5
 """Steps of a loop that are not counted."""
 
 
