@@ -209,6 +209,9 @@ class _LossAlone(LightningModule):
         self.net = model.net
         self._model = model
 
+    def on_fit_start(self) -> None:
+        self._model.on_fit_start()
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         smoothing = self._model.label_smoothing

@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import os
+from shutil import which
 from typing import Any
 
 import torch
@@ -62,6 +64,16 @@ def check_precision(trainer: Trainer, asked: str | int | None) -> None:
     ):
         raise UsageError(
             f"--trainer.precision {asked}: this GPU has no bfloat16; 16-mixed works there."
+        )
+
+
+def check_compiler(trainer: Trainer, mode: str | None) -> None:
+    """Whether ``torch.compile`` has what it needs. Raises UsageError."""
+    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++")
+    if mode and isinstance(trainer.accelerator, CPUAccelerator) and not any(map(which, compilers)):
+        raise UsageError(
+            f"--model.compile {mode}: for a CPU it needs a C++ compiler; install g++, or leave it "
+            "out."
         )
 
 

@@ -45,6 +45,8 @@ class ImageClassifier(LightningModule):
             https://arxiv.org/abs/1512.00567.
         initialisation: "default" leaves the network's initial weights as they are; "kaiming" draws
             them for ReLUs.
+        compile: have ``torch.compile`` make the network's code, in this mode. Takes a minute before
+            the first step and a C++ compiler on a CPU; the README says where it pays.
         flip_averaging: average the logits of an image and its mirror image when evaluating. Its
             metrics are named apart, ``test/acc_flip_averaged`` and so on.
 
@@ -61,6 +63,7 @@ class ImageClassifier(LightningModule):
         warmup: float = 0.0,
         label_smoothing: float = 0.0,
         initialisation: Literal["default", "kaiming"] = "default",
+        compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None,
         flip_averaging: bool = False,
     ) -> None:
         super().__init__()
@@ -88,6 +91,7 @@ class ImageClassifier(LightningModule):
             kaiming_(net)
         self.label_smoothing = label_smoothing
         self.flip_averaging = flip_averaging
+        self.compile_mode = compile
         self._warmup = warmup
         self._make_optimizer = optimizer
         self._make_lr_scheduler = lr_scheduler
@@ -129,6 +133,10 @@ class ImageClassifier(LightningModule):
         weights = [p for p in parameters if p.ndim > 1]
         vectors = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
         return self._make_optimizer([{"params": weights}, vectors])
+
+    def on_fit_start(self) -> None:
+        if self.compile_mode is not None:
+            self.net.compile(mode=self.compile_mode)  # in place: names of weights stay
 
     def on_train_epoch_start(self) -> None:
         self.window.reset()

@@ -117,6 +117,8 @@ class HandWritten:
 
     def _fresh(self) -> tuple[nn.Module, Optimizer]:
         net = copy.deepcopy(self._model.net).to(self._device).train()
+        if self._model.compile_mode is not None:
+            net.compile(mode=self._model.compile_mode)
         return net, self._model.new_optimizer(net)
 
     def _step(

@@ -62,3 +62,30 @@ def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["seconds"]["validation"] > 0
     assert report["seconds"]["checkpoint"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_the_same_network(command: Command, tmp_path: Path) -> None:
+    flags = ["--model.net", "stand_ins.Convolution", "--trainer.log_every_n_steps", "1"]
+    assert command("fit", *TINY, *flags).status == 0
+    ended = command("fit", *TINY, *flags, "--model.compile", "default")
+    assert ended.status == 0, ended.stderr
+    runs = [tmp_path / f"lightning_logs/version_{number}" for number in (0, 1)]
+    states = [
+        torch.load(r / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for r in runs
+    ]
+    assert states[0].keys() == states[1].keys()
+    for name, weight in states[0].items():
+        assert torch.allclose(weight.float(), states[1][name].float(), atol=1e-5), name
+    assert command("test", "--ckpt_path", str(runs[1] / "checkpoints/last.ckpt")).status == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_no_synchronisation_between_the_steps_that_are_logged(
+    command: Command, tmp_path: Path
+) -> None:
+    gpu = ["--trainer.accelerator", "gpu", "--trainer.log_every_n_steps", "1000"]
+    augmented = ["--data.flip", "true", "--data.translate", "2", "--data.cutout", "8"]
+    watch = ["--trainer.callbacks", "stand_ins.NoSynchronisation", "--data.batch_size", "8"]
+    ended = command("fit", *TINY, *gpu, *augmented, *watch)
+    assert ended.status == 0, ended.stderr

@@ -45,9 +45,9 @@ class Batches:
         # A generator: the position is read at the first batch, not when Lightning calls iter(),
         # which it does before a checkpoint's progress has been restored.
         epoch, first = self._position()
-        order = self._order(epoch)
-        draws = None if self._draws is None else self._draws(epoch)
         images, labels = self._data
+        order = self._order(epoch).to(images.device)
+        draws = None if self._draws is None else self._draws(epoch).to(images.device)
         for batch in range(first, len(self)):
             places = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
             index = order[places]

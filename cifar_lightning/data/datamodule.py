@@ -103,7 +103,7 @@ class CIFAR10DataModule(LightningDataModule):
         assert self._train is not None
         checksum = 0
         for values in self._train:
-            checksum = zlib.crc32(values.numpy().data, checksum)
+            checksum = zlib.crc32(values.cpu().numpy().data, checksum)
         return f"{len(self._train.labels)} images, crc32 {checksum:08x}"
 
     @property
@@ -116,15 +116,15 @@ class CIFAR10DataModule(LightningDataModule):
     def training_split(self) -> LabelledImages:
         """The images to train on, copied, without those held out; after ``setup("fit")``."""
         assert self._train is not None
-        return LabelledImages(*(values[self._train_indices] for values in self._train))
+        return LabelledImages(*(values.cpu()[self._train_indices] for values in self._train))
 
     def validation_images(self, indices: Tensor) -> Tensor:
-        """Images of the validation pass by their place in it: uint8 N×H×W×3."""
+        """Images of the validation pass by their place in it: uint8 N×H×W×3, on the CPU."""
         if self.val_size == 0:
             assert self._test is not None
-            return self._test.images[indices]
+            return self._test.images[indices.to(self._test.images.device)].cpu()
         assert self._train is not None
-        return self._train.images[self._val_indices[indices]]
+        return self._train.images[self._val_indices[indices].to(self._train.images.device)].cpu()
 
     def prepare_data(self) -> None:
         if self.pictures is None:
@@ -160,6 +160,7 @@ class CIFAR10DataModule(LightningDataModule):
                 )
 
     def train_dataloader(self) -> Batches:
+        self._to_gpu()
         return self.training_batches(self._position)
 
     def training_batches(self, position: Callable[[], tuple[int, int]] = lambda: (0, 0)) -> Batches:
@@ -178,12 +179,14 @@ class CIFAR10DataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> Batches:
+        self._to_gpu()
         if self.val_size == 0:
             return self.test_dataloader()
         assert self._train is not None
         return Batches(self._train, self.batch_size, lambda epoch: self._val_indices)
 
     def test_dataloader(self) -> Batches:
+        self._to_gpu()
         assert self._test is not None
         everything = torch.arange(len(self._test.labels))
         return Batches(self._test, self.batch_size, lambda epoch: everything)
@@ -194,6 +197,16 @@ class CIFAR10DataModule(LightningDataModule):
         everything = torch.arange(len(self.pictures))
         unlabelled = LabelledImages(self.pictures, torch.full_like(everything, -1))
         return Batches(unlabelled, self.batch_size, lambda epoch: everything)
+
+    def _to_gpu(self) -> None:
+        """A GPU keeps the splits in its own memory: an epoch copies its order there, no images."""
+        if self.trainer is None or self.trainer.strategy.root_device.type != "cuda":
+            return
+        device = self.trainer.strategy.root_device
+        if self._train is not None:
+            self._train = LabelledImages(*(values.to(device) for values in self._train))
+        if self._test is not None:
+            self._test = LabelledImages(*(values.to(device) for values in self._test))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         images, labels = self.prepare_batch(*batch)
