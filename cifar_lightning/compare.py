@@ -76,7 +76,8 @@ def _all_runs(logs: Path) -> list[Path]:
 
 _COLUMNS = (
     "run", "network", "data", "recipe", "epochs", "best val", "test", "test, flip averaged",
-    "s/epoch", "images/s", "device", "parameters", "MFLOPs/image", "commit",
+    "article's protocol*", "s/epoch", "images/s", "device", "parameters", "MFLOPs/image", "commit",
+    "command",
 )  # fmt: skip
 
 
@@ -97,16 +98,25 @@ def _row(group: list[Run]) -> tuple[str, ...]:
         first.data,
         first.recipe,
         str(max((int(epoch["epoch"]) for epoch in first.epochs), default=0)),
-        _percent(best) + ("*" if first.chosen_on_test and best else ""),
+        "" if first.chosen_on_test else _percent(best),
         _percent([run.test for run in group if run.test is not None]),
         _percent([r.test_flip_averaged for r in group if r.test_flip_averaged is not None]),
+        _percent(best) if first.chosen_on_test else "",
         _number([run.median("speed/seconds_per_epoch") for run in group], ".1f"),
         _number(speeds, ",.0f"),
         first.card.get("device", ""),
         f"{network['parameters']:,}" if "parameters" in network else "",
         f"{network['flops_per_image'] / 1e6:,.0f}" if network.get("flops_per_image") else "",
         ", ".join(sorted(commits)),
+        _command(first, seeds=len(group) > 1),
     )
+
+
+def _command(run: Run, seeds: bool) -> str:
+    command: str = run.card.get("command", "")
+    if seeds:
+        command = re.sub(r" --seed_everything[ =]\d+", " --seed_everything N", command)
+    return command and f"`{command.removeprefix('python -m cifar_lightning ')}`"
 
 
 def _percent(values: list[float]) -> str:
@@ -139,7 +149,8 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     shown = [
         i
         for i, column in enumerate(_COLUMNS)
-        if column in ("run", "best val") or any(row[i] for row in rows)
+        if column != "command"  # too long for a terminal
+        and (column in ("run", "best val") or any(row[i] for row in rows))
     ]
     lines = [[line[i] for i in shown] for line in (_COLUMNS, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(shown))]

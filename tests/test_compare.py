@@ -56,7 +56,9 @@ def test_seeds_are_one_row(command: Command, tmp_path: Path) -> None:
         run = craft(logs, seed, [0.5, best, 0.6], seed_everything=seed)
         (run / "test_report.json").write_text(json.dumps({"accuracy": best - 0.01}))
         card = {
-            "network": {"parameters": 6616714},
+            "command": f"python -m cifar_lightning fit --seed_everything {seed}",
+            "device": "a CPU",
+            "network": {"parameters": 6616714, "flops_per_image": 128_077_376},
             "git": {"commit": "0123456789", "clean": seed > 0},
         }
         (run / "card.json").write_text(json.dumps(card))
@@ -65,10 +67,11 @@ def test_seeds_are_one_row(command: Command, tmp_path: Path) -> None:
     assert ended.status == 0, ended.stderr
     assert rows_of(ended.stdout) == [
         ["version_0, version_1, version_2 (3 seeds)", "AlexNet", "CIFAR10",
-         "SGD lr 0.01 momentum 0.9, batch 64", "3", "73.00 ± 3.61 %", "72.00 ± 3.61 %", "3.0",
-         "200", "6,616,714", "0123456, 0123456+"],
+         "SGD lr 0.01 momentum 0.9, batch 64", "3", "73.00 ± 3.61 %", "72.00 ± 3.61 %", "",
+         "", "3.0", "200", "a CPU", "6,616,714", "128", "0123456, 0123456+",
+         "`fit --seed_everything N`"],
         ["version_3", "AlexNet", "CIFAR10", "SGD lr 0.01 momentum 0.9, batch 128, bf16-mixed", "3",
-         "90.00 %", "", "3.0", "200", "", ""],
+         "90.00 %", "", "", "", "3.0", "200", "", "", "", "", ""],
     ]  # fmt: skip
     picture = Image.open(logs / "compare.png")
     assert picture.width == 2000
@@ -92,13 +95,13 @@ def test_runs_of_every_state(command: Command, tmp_path: Path) -> None:
     with FileLock(running / ".lock"):
         ended = command("compare", "--format", "md")
     assert ended.status == 0, ended.stderr
-    assert [(row[0], row[4], row[5]) for row in rows_of(ended.stdout)] == [
+    assert [(row[0], row[4], row[5] or f"{row[8]}*") for row in rows_of(ended.stdout)] == [
         ("version_0", "3", "70.00 %"),
         ("version_1 (interrupted)", "1", "50.00 %"),
         ("version_2 (running)", "2", "60.00 %"),
         ("version_5", "4", "75.00 %"),
         ("version_6", "3", "70.00 %*"),
-        ("version_7 (interrupted)", "0", ""),
+        ("version_7 (interrupted)", "0", "*"),
     ]
     assert "* chosen on the test images" in ended.stdout
     left_out = ended.stderr.splitlines()

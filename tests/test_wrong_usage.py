@@ -21,6 +21,7 @@ FILES = {
     "loop.yaml": "config: loop.yaml\n",
 }
 
+COSINE = ("--model.lr_scheduler", "CosineAnnealingLR")
 # arguments, what the sentence must hold, exit status
 WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((), ("a command is missing", "fit"), 2),
@@ -37,6 +38,15 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("fit", "--model.lr_scheduler", "StepLR"), ("required", "step_size"), 2),
     (("fit", "--model.lr_scheduler", "OneCycleLR"), ("required", "max_lr"), 2),
     (("fit", "--model.optimizer.momentun", "0.5"), ("momentun",), 2),
+    ((*FIT, "--data.translate", "-1"), ("data.translate -1",), 2),
+    ((*FIT, "--data.translate", "32"), ("--data.translate 32", "smaller"), 2),
+    ((*FIT, "--data.cutout", "-2"), ("data.cutout -2",), 2),
+    ((*FIT, "--model.label_smoothing", "1"), ("model.label_smoothing 1", "below 1"), 2),
+    ((*FIT, "--model.warmup", "0.5"), ("model.warmup needs", "lr_scheduler_interval step"), 2),
+    ((*FIT, "--model.initialisation", "xavier"), ("xavier", "kaiming"), 2),
+    ((*FIT, *COSINE, "--model.lr_scheduler.T_max", "-1"), ("-1", "interval step"), 2),
+    ((*FIT, *COSINE, "--model.lr_scheduler.T_max", "-1", "--model.lr_scheduler_interval", "step",
+      "--trainer.max_epochs", "-1"), ("--trainer.max_epochs",), 2),
     (("fit", "--model.optimizer.lr", "fast"), ("--model.optimizer.lr fast", "float"), 2),
     ((*FIT, "--model.optimizer.lr", "0"), ("--model.optimizer.lr 0", "above 0"), 2),
     ((*FIT, "--model.optimizer.lr", ".nan"), ("--model.optimizer.lr nan", "finite"), 2),
