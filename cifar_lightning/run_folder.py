@@ -64,6 +64,11 @@ class Run:
         if data.get("flip"):
             text.append("flip")
         text += [f"{name} {data[name]}" for name in ("translate", "cutout") if data.get(name)]
+        callbacks = self.config["trainer"].get("callbacks") or []
+        for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+            if _class(callback) == "AveragedWeights":
+                decay = (callback.get("init_args") or {}).get("decay", "")
+                text.append(f"averaged weights {decay}".strip())
         if (precision := self.config["trainer"].get("precision")) not in (None, 32, "32-true"):
             text.append(str(precision))
         configs = re.findall(r"--config[ =](\S+)", self.card.get("command", ""))
