@@ -25,6 +25,12 @@ SCHEDULED = (
     "--data.flip", "true", "--data.translate", "3", "--data.cutout", "8",
 )  # fmt: skip
 
+DECAYING = (
+    "--dashboard.pictures_every_n_epochs", "5",
+    "--model.lr_scheduler", "StepLR", "--model.lr_scheduler.step_size", "5",
+    "--model.lr_scheduler.gamma", "0.7", "--model.lr_scheduler_interval", "step",
+)  # fmt: skip
+
 
 def outcome(run: Path) -> dict[str, Any]:
     """Everything that must be equal, to the bit, but for clock times."""
@@ -181,13 +187,16 @@ def test_each_ingredient_is_needed(
         assert_equal(outcome(tmp_path / "lightning_logs/version_0"), uninterrupted)
 
 
-def test_more_epochs_are_what_they_would_have_been(
-    command: Command, tmp_path: Path, uninterrupted: dict[str, Any]
-) -> None:
-    assert command("fit", *TINY, *SCHEDULED, "--trainer.max_epochs", "1").status == 0
+def test_more_epochs_are_what_they_would_have_been(command: Command, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    assert command("fit", *TINY, *DECAYING, folder=whole).status == 0
+    assert command("fit", *TINY, *DECAYING, "--trainer.max_epochs", "1", folder=parts).status == 0
     flags = ("--ckpt_path", "last", "--trainer.max_epochs", str(EPOCHS))
-    assert command("fit", *flags).status == 0
-    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), uninterrupted)
+    assert command("fit", *flags, folder=parts).status == 0
+    ends = [outcome(folder / "lightning_logs/version_0") for folder in (whole, parts)]
+    assert_equal(*ends)
 
 
 def test_second_signal_stops_at_once(command: Command, tmp_path: Path) -> None:
