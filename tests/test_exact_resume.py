@@ -196,7 +196,7 @@ def test_more_epochs_are_what_they_would_have_been(command: Command, tmp_path: P
     flags = ("--ckpt_path", "last", "--trainer.max_epochs", str(EPOCHS))
     assert command("fit", *flags, folder=parts).status == 0
     ends = [outcome(folder / "lightning_logs/version_0") for folder in (whole, parts)]
-    assert_equal(*ends)
+    assert_equal(ends[0], ends[1])
 
 
 def test_second_signal_stops_at_once(command: Command, tmp_path: Path) -> None:
