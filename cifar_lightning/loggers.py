@@ -46,12 +46,14 @@ def event_files(run: Path) -> list[Path]:
 
 
 def write_test_metrics(run: Path, metrics: dict[str, float], step: int) -> None:
-    """Put the results of ``test`` beside the curves of a run, in place of those of an earlier one.
+    """Put the results of ``test`` beside the curves of a run, in place of those of an earlier one
+    with metrics of these names.
 
     They are in a file of their own: the run may go on and be wound back, they stay.
     """
-    earlier = list(run.glob(f"events.out.tfevents.*{_TEST_SUFFIX}"))
-    with SummaryWriter(str(run), filename_suffix=_TEST_SUFFIX) as writer:
+    kind = "_".join(sorted(name.replace("/", "_") for name in metrics))
+    earlier = list(run.glob(f"events.out.tfevents.*.{kind}{_TEST_SUFFIX}"))
+    with SummaryWriter(str(run), filename_suffix=f".{kind}{_TEST_SUFFIX}") as writer:
         for name, value in metrics.items():
             writer.add_scalar(name, value, step)
     for file in earlier:

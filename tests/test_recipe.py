@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, Command
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -149,6 +150,8 @@ def test_flip_averaging_is_told_apart(command: Command, tmp_path: Path) -> None:
     averaged = json.loads((run / "test_report_flip_averaged.json").read_text())
     assert averaged["flip_averaged"]
     assert not single["flip_averaged"]
+    tags = EventAccumulator(str(run)).Reload().Tags()["scalars"]
+    assert {"test/acc", "test/acc_flip_averaged"} <= set(tags)
     assert json.loads((run / "test_report.json").read_text()) == single
     ckpt = next(run.glob("checkpoints/epoch=*"))
     model = ImageClassifier.load_from_checkpoint(ckpt)
