@@ -14,6 +14,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,11 @@ class Bench(CLI):
                 name: {"median": 1e3 * medians[name], "all": [1e3 * value for value in values]}
                 for name, values in seconds.items()
             },
-            "fit_to_limit": _ratio(seconds["fit"], seconds["limit"]),
-            "fit_to_article": _ratio(seconds["fit"], seconds["article"]),
-            "fit_minus_barebones_us": 1e6 * (medians["fit"] - medians["barebones"]),
+            "fit_to_limit": _of_rounds(truediv, seconds["fit"], seconds["limit"]),
+            "fit_to_article": _of_rounds(truediv, seconds["fit"], seconds["article"]),
+            "fit_minus_barebones_us": _of_rounds(
+                lambda ours, theirs: 1e6 * (ours - theirs), seconds["fit"], seconds["barebones"]
+            ),
             "anatomy_ms": {name: 1e3 * value for name, value in parts.items()},
             "seconds": {**self._epoch_end(), **_start_up()},
             "peak_memory_mb": self._peak_memory(),
@@ -171,10 +174,12 @@ class Bench(CLI):
         return peak
 
 
-def _ratio(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+def _of_rounds(
+    compare: Callable[[float, float], float], ours: list[float], theirs: list[float]
+) -> dict[str, Any]:
     """Of the two in each round, which lie close together in time: the median, and all."""
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return {"median": statistics.median(ratios), "all": ratios}
+    values = [compare(a, b) for a, b in zip(ours, theirs, strict=True)]
+    return {"median": statistics.median(values), "all": values}
 
 
 # Linux adds to a process's ru_maxrss what its parent had in memory when it was started.
@@ -298,14 +303,15 @@ def _table(report: dict[str, Any]) -> str:
         f"fit takes {_spread(report['fit_to_limit'])} times the limit and "
         f"{_spread(report['fit_to_article'])} times the article's loop "
         f"({report['article_workers']} loader processes); "
-        f"{report['fit_minus_barebones_us']:+.0f} µs a step to Lightning's barebones loop.",
+        f"{_spread(report['fit_minus_barebones_us'], '+.0f')} µs a step to Lightning's barebones "
+        "loop.",
     ]
     return "\n".join(lines)
 
 
-def _spread(ratio: dict[str, Any]) -> str:
-    low, high = min(ratio["all"]), max(ratio["all"])
-    return f"{ratio['median']:.3f} ({low:.3f} to {high:.3f})"
+def _spread(of_rounds: dict[str, Any], form: str = ".3f") -> str:
+    low, high = min(of_rounds["all"]), max(of_rounds["all"])
+    return f"{of_rounds['median']:{form}} ({low:{form}} to {high:{form}})"
 
 
 def _say(text: str) -> None:

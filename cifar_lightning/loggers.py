@@ -18,6 +18,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from cifar_lightning.checkpoint_io import flush_folder
@@ -93,14 +94,12 @@ class RunTensorBoardLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        # one event for all: Lightning hands them to the writer's thread one by one
+        values = [Summary.Value(tag=k, simple_value=float(v)) for k, v in metrics.items()]
         try:
-            super().log_metrics(metrics, step)
+            self.experiment.file_writer.add_summary(Summary(value=values), step)
         except OSError as error:
             _give_up(self, error)
-        except ValueError as error:  # Lightning takes every failure for a value of the wrong type
-            if not isinstance(error.__cause__, OSError):
-                raise
-            _give_up(self, error.__cause__)
 
     @rank_zero_only
     def save(self) -> None:
