@@ -67,6 +67,15 @@ def check_precision(trainer: Trainer, asked: str | int | None) -> None:
         )
 
 
+def check_length(model: ImageClassifier, trainer: Trainer) -> None:
+    """Whether a schedule that spans the run has a run that ends. Raises UsageError."""
+    if model.schedule_spans_run and trainer.max_epochs == -1 and trainer.max_steps == -1:
+        raise UsageError(
+            "--trainer.max_epochs -1: the learning-rate schedule spans the whole run, which must "
+            "have an end."
+        )
+
+
 def check_compiler(trainer: Trainer, mode: str | None) -> None:
     """Whether ``torch.compile`` has what it needs. Raises UsageError."""
     compilers = (os.environ.get("CXX", "g++"), "g++", "clang++")

@@ -74,11 +74,10 @@ class ImageClassifier(LightningModule):
             raise ValueError(
                 "model.warmup needs a model.lr_scheduler and lr_scheduler_interval step"
             )
-        if (
-            isinstance(lr_scheduler, partial)
-            and spans_run(lr_scheduler.keywords)
-            and lr_scheduler_interval != "step"
-        ):
+        arguments = lr_scheduler.keywords if isinstance(lr_scheduler, partial) else {}
+        self.schedule_spans_run = bool(warmup) or spans_run(arguments)
+        """Whether the learning-rate schedule needs to know how many steps the run has."""
+        if self.schedule_spans_run and lr_scheduler_interval != "step":
             raise ValueError(
                 "a length of -1, the run's steps, needs model.lr_scheduler_interval step"
             )

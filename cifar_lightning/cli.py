@@ -32,6 +32,7 @@ from cifar_lightning.checkpoint_io import DurableCheckpointIO
 from cifar_lightning.checks import (
     check_compiler,
     check_images,
+    check_length,
     check_network,
     check_num_classes,
     check_precision,
@@ -237,6 +238,7 @@ class CLI(LightningCLI):
             cause = re.search(r"Errors:\s+- (.*?)\n\s*- Expected", str(error), re.DOTALL)
             raise UsageError(" ".join((cause[1] if cause else str(error)).split())) from error
         check_precision(self.trainer, asked_of_trainer["precision"])
+        check_length(self.model, self.trainer)
         check_compiler(self.trainer, self.model.compile_mode)
         asked = self.config[self.subcommand].model.net.get("init_args", {}).get("num_classes")
         check_num_classes(self.model, self.datamodule, asked)

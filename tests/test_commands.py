@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, TINY, Command
+from conftest import TINY, Command
 
 from cifar_lightning import AlexNet, CIFAR10DataModule, ImageClassifier
 from cifar_lightning.data import Shapes
@@ -144,23 +144,6 @@ def test_same_seed_same_run(command: Command, tmp_path: Path) -> None:
     name = "net.layers.2.weight"
     assert torch.equal(first[name], second[name])
     assert not torch.equal(first[name], other[name])
-
-
-@pytest.mark.parametrize(
-    "config", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda c: c.stem
-)
-def test_configs_train(config: Path, command: Command) -> None:
-    flags = [
-        "--data.source",
-        "Shapes",
-        "--data.source.size",
-        "600",
-        "--trainer.limit_train_batches",
-    ]
-    small = ["4", "--trainer.limit_val_batches", "1", "--trainer.max_epochs", "1"]
-    ended = command("fit", "--config", str(config), *flags, *small)
-    assert ended.status == 0, ended.stderr
-    assert "AlexNet, 6,616,714 parameters" in ended.stderr
 
 
 def test_module_and_script_are_one_program() -> None:

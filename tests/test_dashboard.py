@@ -141,20 +141,11 @@ def test_gradient_norm(command: Command, tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter, momentum in zip(net.parameters(), momenta, strict=True):
             parameter.add_(momentum, alpha=0.01)
-    batches = list(_epoch(data))
-    images, labels = batches[-1]
+    images, labels = list(data.training_batches())[-1]
     F.cross_entropy(net(data.normalise(images)), labels).backward()
     gradients = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
     norm = events(run).Scalars("train/grad_norm")[-1].value
     assert norm == pytest.approx(float(torch.cat(gradients).norm()), rel=1e-3)
-
-
-def _epoch(data: CIFAR10DataModule) -> Any:
-    from types import SimpleNamespace
-
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_idx=-1))
-    data.trainer = SimpleNamespace(current_epoch=0, fit_loop=loop)  # type: ignore[assignment]
-    return data.train_dataloader()
 
 
 def test_parts_can_be_left_out(command: Command, tmp_path: Path) -> None:
@@ -227,7 +218,10 @@ def test_means_are_over_images(command: Command, tmp_path: Path) -> None:
     state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
     log = events(run)
-    for loader, names in ((_epoch(data), "train/{}_epoch"), (data.val_dataloader(), "val/{}")):
+    for loader, names in (
+        (data.training_batches(), "train/{}_epoch"),
+        (data.val_dataloader(), "val/{}"),
+    ):
         ((images, labels),) = loader
         with torch.no_grad():
             logits = net(data.normalise(images))
