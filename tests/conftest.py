@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+# Several tests run beside each other, each with networks that are too small for two threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 TESTS = Path(__file__).parent
 PROJECT = TESTS.parent
 
