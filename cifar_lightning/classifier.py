@@ -72,7 +72,7 @@ class ImageClassifier(LightningModule):
                 raise ValueError(f"model.{name} {share} must be at least 0 and below 1")
         if warmup and (lr_scheduler is None or lr_scheduler_interval != "step"):
             raise ValueError(
-                "model.warmup needs a model.lr_scheduler and lr_scheduler_interval step"
+                "model.warmup needs a model.lr_scheduler and model.lr_scheduler_interval step"
             )
         arguments = lr_scheduler.keywords if isinstance(lr_scheduler, partial) else {}
         self.schedule_spans_run = bool(warmup) or spans_run(arguments)
@@ -109,7 +109,8 @@ class ImageClassifier(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of normalised images N×C×H×W."""
         logits: Tensor = self.net(images)
-        return logits
+        # CUDA graphs put the next batch's results into the same memory
+        return logits if self.compile_mode is None else logits.clone()
 
     def configure_optimizers(self) -> Any:
         optimizer = self.new_optimizer(self.net)
@@ -146,7 +147,7 @@ class ImageClassifier(LightningModule):
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.window.update(loss.detach(), logits.detach(), labels)
-        self.is_log_step = self._is_log_step(batch_idx)
+        self.is_log_step = self._shall_log(batch_idx)
         if self.is_log_step:
             self._check_loss()
             self.step_metrics.update(self.window.means("train/{}"))
@@ -228,7 +229,7 @@ class ImageClassifier(LightningModule):
     def _named(self, name: str) -> str:
         return name + "_flip_averaged" if self.flip_averaging else name
 
-    def _is_log_step(self, batch_idx: int) -> bool:
+    def _shall_log(self, batch_idx: int) -> bool:
         trainer = self.trainer
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         every = trainer.log_every_n_steps

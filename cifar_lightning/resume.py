@@ -22,6 +22,9 @@ _PAST = (
     "model.optimizer.class_path",
     "model.lr_scheduler",
     "model.lr_scheduler_interval",
+    "model.warmup",
+    "model.label_smoothing",
+    "model.initialisation",
     "trainer.limit_train_batches",
     "trainer.overfit_batches",
 )

@@ -179,6 +179,8 @@ PAST = [
     ("--data.batch_size", "16"),
     ("--data.source.size", "500"),
     ("--data.val_size", "100"),
+    ("--data.translate", "2"),
+    ("--model.label_smoothing", "0.1"),
     ("--model.net", "AlexNet"),
     ("--trainer.limit_train_batches", "2"),
 ]

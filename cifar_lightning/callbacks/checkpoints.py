@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 KEY = "cifar_lightning"
 """The entry of a checkpoint that holds what this project adds to Lightning's."""
-FORMAT = 2
+FORMAT = 3
 """Raised when an older entry can no longer be resumed from."""
 
 
