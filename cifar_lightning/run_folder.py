@@ -103,6 +103,12 @@ class Run:
             return str(self.path)
         kept = {k: v for k, v in _flat(self.config) if not k.startswith(_NOT_THE_EXPERIMENT)}
         kept.pop("data.seed", None)
+        # equal images may lie in different places, unequal ones in the same; null is left out, as
+        # a config has it for options that an earlier version did not know
+        images = self.card.get("data", {}).get("training_images")
+        if images is not None:
+            kept.pop("data.source.init_args.root", None)
+        kept = {k: v for k, v in kept.items() if v is not None} | {"images": images}
         return json.dumps(kept, sort_keys=True)
 
 

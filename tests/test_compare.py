@@ -167,3 +167,16 @@ def test_answers_without_torch(arguments: list[str], tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, check=False)
     assert ended.returncode == 0
+
+
+def test_equal_images_in_different_places_are_one_experiment(
+    command: Command, tmp_path: Path
+) -> None:
+    logs = tmp_path / "lightning_logs"
+    for number, images in enumerate(["crc32 1", "crc32 1", "crc32 2"]):
+        source = {"class_path": "ImageFolder", "init_args": {"root": f"/data/{number}"}}
+        run = craft(logs, number, [0.5, 0.6, 0.7], data__source=source)
+        (run / "card.json").write_text(json.dumps({"data": {"training_images": images}}))
+    ended = command("compare", "--format", "md")
+    names = [row[0] for row in rows_of(ended.stdout)]
+    assert names == ["version_0, version_1 (2 seeds)", "version_2"]
