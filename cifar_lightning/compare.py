@@ -89,6 +89,8 @@ def _row(group: list[Run]) -> tuple[str, ...]:
     elif first.status != "finished":
         name += f" ({first.status})"
     best = [run.best["val/acc"] for run in group if run.best and "val/acc" in run.best]
+    single = [run.test for run in group if run.test is not None]
+    flipped = [r.test_flip_averaged for r in group if r.test_flip_averaged is not None]
     network = first.card.get("network", {})
     commits = {_commit(run.card.get("git")) for run in group}
     speeds = [run.median("speed/images_per_second") for run in group]
@@ -99,8 +101,8 @@ def _row(group: list[Run]) -> tuple[str, ...]:
         first.recipe,
         str(max((int(epoch["epoch"]) for epoch in first.epochs), default=0)),
         "" if first.chosen_on_test else _percent(best),
-        _percent([run.test for run in group if run.test is not None]),
-        _percent([r.test_flip_averaged for r in group if r.test_flip_averaged is not None]),
+        # of a checkpoint that was chosen on them, what the test images say is no test
+        *("" if first.chosen_on_test else _percent(tests) for tests in (single, flipped)),
         _percent(best) if first.chosen_on_test else "",
         _number([run.median("speed/seconds_per_epoch") for run in group], ".1f"),
         _number(speeds, ",.0f"),
