@@ -1,6 +1,5 @@
 """The LightningModule: loss, metrics, optimizer."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from cifar_lightning.errors import DivergedError
 from cifar_lightning.models import Network
 from cifar_lightning.models.initialisation import kaiming_
 from cifar_lightning.schedules import make_schedule, spans_run
+from cifar_lightning.sums import Sums
 
 
 class ImageClassifier(LightningModule):
@@ -102,9 +102,9 @@ class ImageClassifier(LightningModule):
         """What is logged of it; callbacks add theirs, up to their ``on_train_batch_end``."""
         # What was summed up so far in an unfinished epoch belongs to the state of training: it
         # travels in the checkpoint's state_dict.
-        self.window = _Sums(persistent=True)
-        self.epoch = _Sums(persistent=True)
-        self.evaluation = _Sums()
+        self.window = Sums(persistent=True)
+        self.epoch = Sums(persistent=True)
+        self.evaluation = Sums()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of normalised images N×C×H×W."""
@@ -125,9 +125,10 @@ class ImageClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def new_optimizer(self, net: nn.Module) -> Optimizer:
-        """An optimizer of a network's parameters."""
+        """An optimizer of a network's parameters, in two groups where it knows weight decay: those
+        that decay, and biases and scales. Whether they do now is no matter of their number."""
         optimizer = self._make_optimizer(net.parameters())
-        if not optimizer.defaults.get("weight_decay"):
+        if "weight_decay" not in optimizer.defaults:
             return optimizer
         parameters = list(net.parameters())
         weights = [p for p in parameters if p.ndim > 1]
@@ -247,73 +248,3 @@ class ImageClassifier(LightningModule):
     def _close_window(self) -> None:
         self.epoch.merge(self.window)
         self.window.reset()
-
-
-_TOGETHER = 64  # batches
-
-
-class _Sums(nn.Module):
-    """Loss and right answers, summed up over all images seen since the last reset.
-
-    torchmetrics takes 130 µs a step for the same, and its MeanMetric(nan_strategy="disable")
-    loses the weights, so that a short last batch counts as much as a full one (1.9.0).
-    """
-
-    loss: Tensor
-    right: Tensor
-    images: Tensor
-
-    def __init__(self, persistent: bool = False) -> None:
-        super().__init__()
-        self.register_buffer("loss", torch.zeros(()), persistent)
-        self.register_buffer("right", torch.zeros((), dtype=torch.int64), persistent)
-        self.register_buffer("images", torch.zeros((), dtype=torch.int64), persistent)
-        self._waiting: list[tuple[Tensor, Tensor]] = []
-        self.register_state_dict_pre_hook(lambda sums, *_: sums._count())  # type: ignore[no-untyped-call]
-
-    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: its mean loss, float logits N×K and int64 labels N. Nothing is read back
-        from the device."""
-        self.loss.add_(loss, alpha=len(labels))
-        # counted together, which takes less time than each by itself; whole numbers add up to the
-        # same in any order
-        self._waiting.append((logits, labels))
-        if len(self._waiting) == _TOGETHER:
-            self._count()
-
-    def merge(self, other: "_Sums") -> None:
-        other._count()
-        self.loss.add_(other.loss)
-        self.right.add_(other.right)
-        self.images.add_(other.images)
-
-    def means(self, name: str) -> dict[str, Tensor]:
-        """Mean loss and top-1 accuracy; the braces in ``name`` become ``loss`` and ``acc``."""
-        self._count()
-        return {
-            name.format("loss"): self.loss / self.images,
-            name.format("acc"): self.right / self.images,
-        }
-
-    def is_finite(self) -> bool:
-        return bool(torch.isfinite(self.loss))
-
-    def reset(self) -> None:
-        self._waiting.clear()
-        self.loss.zero_()
-        self.right.zero_()
-        self.images.zero_()
-
-    def _count(self) -> None:
-        if self._waiting:
-            logits, labels = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-            self._waiting.clear()
-            self.right.add_((logits.argmax(dim=1) == labels).sum())
-            self.images.add_(len(labels))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "_Sums":
-        # moves along with the weights, but is none of them: "16-true" must not round it
-        for name, buffer in self._buffers.items():
-            if buffer is not None:
-                self._buffers[name] = buffer.to(fn(buffer).device)
-        return self

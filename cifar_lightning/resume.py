@@ -165,7 +165,7 @@ class OptimizerChanges(Callback):
         for name, (old, new) in self._changes.items():
             for group in (group for o in trainer.optimizers for group in o.param_groups):
                 scheduled = name == "lr" and trainer.lr_scheduler_configs
-                if name == "weight_decay" and not group[name] and old:
+                if name == "weight_decay" and all(p.ndim <= 1 for p in group["params"]):
                     continue  # biases, which do not decay
                 group[name] = group[name] * new / old if scheduled else new
             if name == "lr":

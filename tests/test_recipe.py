@@ -109,6 +109,16 @@ def test_biases_and_scales_do_not_decay() -> None:
         assert torch.allclose(p, shrunk * before[name]), name
 
 
+def test_decay_can_be_turned_on_when_a_run_goes_on(command: Command, tmp_path: Path) -> None:
+    assert command("fit", *TINY).status == 0
+    more = ("--trainer.max_epochs", "4", "--model.optimizer.weight_decay", "0.1")
+    ended = command("fit", "--ckpt_path", "last", *more)
+    assert ended.status == 0, ended.stderr
+    last = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    groups = torch.load(last, weights_only=True)["optimizer_states"][0]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0]
+
+
 @pytest.mark.parametrize("config", sorted(path.name for path in CONFIGS.glob("*.yaml")))
 def test_each_config_trains_on_the_built_in_data(
     config: str, command: Command, tmp_path: Path
