@@ -8,7 +8,7 @@ import warnings
 from importlib.metadata import version
 
 from cifar_lightning.commands import HELP
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UserError, process_number
 from cifar_lightning.interrupts import Interrupted, stop_at_once
 
 
@@ -28,13 +28,24 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Interrupted as interrupted:
-        print(f"\nStopped by {interrupted}.", file=sys.stderr)
+        if process_number() == 0:
+            print(f"\nStopped by {interrupted}.", file=sys.stderr)
         sys.exit(interrupted.exit_status)
     except UserError as error:
         if os.environ.get("CIFAR_LIGHTNING_TRACEBACK"):
             raise
-        print(f"cifar_lightning: {error}", file=sys.stderr)
+        _say(error)
         sys.exit(error.exit_status)
+
+
+def _say(error: UserError) -> None:
+    if "cifar_lightning.launch" in sys.modules:  # else there is but this process
+        from cifar_lightning.launch import is_said
+
+        if is_said(error):
+            return
+    which = f"process {process_number()}: " if process_number() else ""
+    print(f"cifar_lightning: {which}{error}", file=sys.stderr)
 
 
 def _run(argv: list[str]) -> None:
@@ -75,6 +86,8 @@ def _quiet() -> None:
     logging.getLogger("cifar_lightning").setLevel(logging.INFO)
     # Lightning 2.6's own affair with newer versions of torch
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    # a warning for each metric; all of them are already the same in all processes
+    warnings.filterwarnings("ignore", message=".*recommended to use .*sync_dist=True")
     warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # we refuse it
 
 

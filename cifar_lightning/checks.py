@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cifar_lightning.callbacks.checkpoints import KEY
 from cifar_lightning.classifier import ImageClassifier
@@ -86,6 +89,32 @@ def check_compiler(trainer: Trainer, mode: str | None) -> None:
         )
 
 
+def has_batch_norm(model: ImageClassifier) -> bool:
+    """Whether the network normalises images by the others of their batch."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def check_processes(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -> None:
+    """Whether several processes can do what one does. Raises UsageError."""
+    count = trainer.world_size
+    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy) or isinstance(
+        trainer.strategy.launcher, _MultiProcessingLauncher
+    ):
+        raise UsageError(
+            f"--trainer.strategy {type(trainer.strategy).__name__}: several processes train with "
+            "--trainer.strategy ddp here, by this command, torchrun or SLURM."
+        )
+    if count > data.batch_size:
+        raise UsageError(
+            f"--data.batch_size {data.batch_size} cannot be shared out among {count} processes."
+        )
+    if count > 1 and has_batch_norm(model) and isinstance(trainer.accelerator, CPUAccelerator):
+        raise UsageError(
+            f"--trainer.devices: {type(model.net).__name__} normalises over the batch, which torch "
+            "can do over several processes on GPUs alone; train it in one process here."
+        )
+
+
 def check_num_classes(model: ImageClassifier, data: CIFAR10DataModule, asked: int | None) -> None:
     """Whether a number of classes asked for by hand is that of the data. Raises UsageError."""
     name = type(model.net).__name__
@@ -130,12 +159,12 @@ def check_weights(model: ImageClassifier, found: Found) -> None:
 def check_network(model: ImageClassifier, data: CIFAR10DataModule) -> None:
     """Whether network, images, optimizer and schedule fit together. Raises UsageError."""
     name = type(model.net).__name__
-    images, _ = next(iter(data.val_dataloader()))
+    image = data.validation_images(torch.tensor([0]))
     training = model.net.training
     model.net.eval()
     try:
         with torch.no_grad():
-            logits = model.net(data.normalise(images[:1]))
+            logits = model.net(data.normalise(image))
     except RuntimeError as error:
         raise UsageError(f"--model.net {name} cannot take these images: {error}") from error
     finally:

@@ -1,5 +1,6 @@
 """The LightningModule: loss, metrics, optimizer."""
 
+import math
 from functools import partial
 from typing import Any, Literal
 
@@ -15,15 +16,21 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cifar_lightning.errors import DivergedError
 from cifar_lightning.models import Network
 from cifar_lightning.models.initialisation import kaiming_
+from cifar_lightning.processes import gather, rank, world_size
 from cifar_lightning.schedules import make_schedule, spans_run
 from cifar_lightning.sums import Sums
+
+_WINDOW = ("window.loss", "window.right", "window.images")
+_WINDOWS = "windows"  # entry of a checkpoint: these of each process, where there are several
 
 
 class ImageClassifier(LightningModule):
     """Trains a network to tell classes of images apart.
 
     A batch is (images, labels): float N×C×H×W, normalised, and int64 N. The loss is the mean
-    cross-entropy, in training against smoothed labels if asked for; the accuracy is top-1.
+    cross-entropy, in training against smoothed labels if asked for; the accuracy is top-1. Where
+    processes share batches out, a third part is the number of images in the whole batch: all means
+    are over those, gradients too.
 
     Logged: ``train/loss``, ``train/acc`` (means since the last time, every
     ``Trainer(log_every_n_steps)``) and the learning rate; ``train/loss_epoch``,
@@ -103,8 +110,12 @@ class ImageClassifier(LightningModule):
         # What was summed up so far in an unfinished epoch belongs to the state of training: it
         # travels in the checkpoint's state_dict.
         self.window = Sums(persistent=True)
-        self.epoch = Sums(persistent=True)
+        self.epoch = Sums(persistent=True)  # over all processes; the window is each one's own
         self.evaluation = Sums()
+        # DDP would put the sums of process 0 into all others at every step
+        self._ddp_params_and_buffers_to_ignore = [
+            name for name, _ in self.named_buffers() if not name.startswith("net.")
+        ]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of normalised images N×C×H×W."""
@@ -143,19 +154,26 @@ class ImageClassifier(LightningModule):
         self.window.reset()
         self.epoch.reset()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
+    def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
+        images, labels, *whole = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        self.window.update(loss.detach(), logits.detach(), labels)
+        if whole:
+            loss = F.cross_entropy(
+                logits, labels, label_smoothing=self.label_smoothing, reduction="sum"
+            )
+            mean = loss.detach() / max(len(labels), 1)
+            # DDP divides the sum of the gradients by the number of processes, not of images
+            loss = loss * (self.trainer.world_size / whole[0])
+        else:
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            mean = loss.detach()
+        self.window.update(mean, logits.detach(), labels)
         self.is_log_step = self._shall_log(batch_idx)
         if self.is_log_step:
-            self._check_loss()
-            self.step_metrics.update(self.window.means("train/{}"))
+            self.step_metrics.update(self._close_window())
             for optimizer in self.trainer.optimizers:
                 name = f"lr-{type(optimizer).__name__}"
                 self.step_metrics[name] = optimizer.param_groups[0]["lr"]
-            self._close_window()
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -178,9 +196,22 @@ class ImageClassifier(LightningModule):
         theirs = checkpoint["state_dict"]
         known = {k: v for k, v in theirs.items() if k in own or k.startswith("net.")}
         checkpoint["state_dict"] = own | known
+        windows = checkpoint.get(_WINDOWS)
+        if windows is None:
+            state = checkpoint["state_dict"]
+            windows = [[float(state[name]) for name in _WINDOW]]
+        if len(windows) != world_size():  # then it matters no more who has summed up what
+            windows = [torch.tensor(windows, dtype=torch.float64).sum(dim=0).tolist()]
+        mine = windows[rank()] if rank() < len(windows) else (0, 0, 0)
+        for name, value in zip(_WINDOW, mine, strict=True):
+            checkpoint["state_dict"][name] = torch.full_like(own[name], value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._check_loss()  # the checkpoint before is the last good one: it must stay
+        windows = gather(self.window.values.tolist())
+        # the checkpoint before is the last good one: it must stay
+        self._check_loss(sum(window[0] for window in windows))
+        if world_size() > 1:
+            checkpoint[_WINDOWS] = windows
 
     def on_train_epoch_end(self) -> None:
         self._close_window()
@@ -199,7 +230,7 @@ class ImageClassifier(LightningModule):
         return self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.evaluation.means(self._named("val/{}")), prog_bar=True)
+        self.log_dict(self.evaluation.total().means(self._named("val/{}")), prog_bar=True)
         self._validated_at = self.global_step
 
     def on_test_epoch_start(self) -> None:
@@ -209,16 +240,16 @@ class ImageClassifier(LightningModule):
         return self._evaluate(batch)
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(self.evaluation.means(self._named("test/{}")))
+        self.log_dict(self.evaluation.total().means(self._named("test/{}")))
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Probabilities of the classes, float N×K."""
-        images, _ = batch
+        images = batch[0]
         probabilities: Tensor = self._logits(images).softmax(dim=1)
         return probabilities
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = batch
+    def _evaluate(self, batch: tuple[Any, ...]) -> Tensor:
+        images, labels = batch[:2]
         logits = self._logits(images)
         self.evaluation.update(F.cross_entropy(logits, labels), logits, labels)
         return logits
@@ -236,15 +267,21 @@ class ImageClassifier(LightningModule):
         every = trainer.log_every_n_steps
         return bool(steps and every and (self.global_step + 1) % every == 0)
 
-    def _check_loss(self) -> None:
+    def _check_loss(self, loss: float | Tensor) -> None:
         """Raises DivergedError. Asked now and then: reading a value stops a GPU's work."""
-        if not (self.window.is_finite() and self.epoch.is_finite()):
+        if not math.isfinite(loss):
             lr = self.trainer.optimizers[0].param_groups[0]["lr"]
             raise DivergedError(
                 f"The training loss is no longer finite at step {self.global_step} with learning "
                 f"rate {lr:g}: try a smaller --model.optimizer.lr."
             )
 
-    def _close_window(self) -> None:
-        self.epoch.merge(self.window)
+    def _close_window(self) -> dict[str, Tensor]:
+        """Means of the window, which becomes a part of the epoch. Raises DivergedError."""
+        total = self.window.total()
+        means = total.means("train/{}")
+        if total.images:
+            self._check_loss(means["train/loss"])
+        self.epoch.merge(total)
         self.window.reset()
+        return means

@@ -1,12 +1,12 @@
 """The commands, their defaults, and what ``--ckpt_path last`` and ``best`` stand for."""
 
 import logging
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace, lazy_instance
@@ -36,13 +36,16 @@ from cifar_lightning.checks import (
     check_network,
     check_num_classes,
     check_precision,
+    check_processes,
     check_trainer_arguments,
     check_weights,
+    has_batch_norm,
 )
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
-from cifar_lightning.errors import DivergedError, UsageError, UserError
+from cifar_lightning.errors import DivergedError, UsageError, UserError, process_number
 from cifar_lightning.interrupts import Interrupted
+from cifar_lightning.launch import together
 from cifar_lightning.loggers import MetricsCSV, RunTensorBoardLogger, write_test_metrics
 from cifar_lightning.models import AlexNet
 from cifar_lightning.predictions import (
@@ -52,6 +55,7 @@ from cifar_lightning.predictions import (
     write_answers,
     write_predictions,
 )
+from cifar_lightning.processes import from_first, gather
 from cifar_lightning.report import table, write_report
 from cifar_lightning.resume import (
     Arguments,
@@ -72,12 +76,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SEED = 42
 _SEED = restricted_number_type("Seed", int, [(">=", 0), ("<=", 2**32 - 1)])  # NumPy's range
-TRAINER_DEFAULTS = {
-    "max_epochs": 20,
-    "devices": 1,  # Lightning's default, all there are, asks for what fit cannot do yet
-    "log_every_n_steps": 50,
-    "enable_model_summary": False,
-}
 
 
 class CLI(LightningCLI):
@@ -93,7 +91,15 @@ class CLI(LightningCLI):
             CIFAR10DataModule,
             # config.yaml is written by fit: Lightning's callback fails in a folder that has one
             save_config_callback=None,
-            trainer_defaults=TRAINER_DEFAULTS,
+            trainer_defaults={
+                "max_epochs": 20,
+                # Lightning's default is all there are, but several are for those who ask for them:
+                # torchrun has been asked
+                "devices": int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+                "num_nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
+                "log_every_n_steps": 50,
+                "enable_model_summary": False,
+            },
             auto_configure_optimizers=False,
             parser_class=Parser,
             parser_kwargs={"prog": "cifar_lightning", "description": __doc__},
@@ -240,6 +246,7 @@ class CLI(LightningCLI):
         check_precision(self.trainer, asked_of_trainer["precision"])
         check_length(self.model, self.trainer)
         check_compiler(self.trainer, self.model.compile_mode)
+        check_processes(self.trainer, self.model, self.datamodule)
         asked = self.config[self.subcommand].model.net.get("init_args", {}).get("num_classes")
         check_num_classes(self.model, self.datamodule, asked)
         if self.found is not None:
@@ -268,7 +275,7 @@ class CLI(LightningCLI):
             summary, changes = RunSummary(), OptimizerChanges(of_optimizer)
             # before the bar: the last epoch's line is printed before the bar is closed
             callbacks.insert(0, Together([EpochLine(), Speed(), summary, changes, *dashboard]))
-        if self.subcommand == "test":
+        if self.subcommand in ("test", "predict"):
             callbacks.append(Collector())
         self.trainer_defaults = {"callbacks": callbacks}
         return super().instantiate_trainer(
@@ -276,23 +283,25 @@ class CLI(LightningCLI):
             # the loggers of a run need its folder, which is made when its data are there
             logger=False if self.own_loggers else config.logger,
             enable_progress_bar=bar,
+            sync_batchnorm=has_batch_norm(self.model),
             **kwargs,
         )
 
-    def fit(self, model: ImageClassifier, ckpt_path: str | None, **kwargs: Any) -> None:
-        if self.found is not None and self._is_finished(self.found):
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand == "fit" and self.found is not None and self._is_finished(self.found):
             log.info(
                 "%s: this run is finished; give a larger --trainer.max_epochs to go on with it.",
                 self.found.path,
             )
             return
-        if self.trainer.world_size > 1:
-            raise UsageError(
-                f"--trainer.devices: a batch is not yet shared out among {self.trainer.world_size} "
-                "processes; train on one device."
-            )
+        with together(self.trainer):
+            super()._run_subcommand(subcommand)
+
+    def fit(self, model: ImageClassifier, ckpt_path: str | None, **kwargs: Any) -> None:
         data: CIFAR10DataModule = self.datamodule
-        data.prepare_data()
+        if self.trainer.local_rank == 0:  # of each machine: they need not share a file system
+            data.prepare_data()
+        gather(None)  # the others wait
         data.setup("fit")
         checkpoints = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
         checkpoints.config = self._plain(self.config)
@@ -302,17 +311,19 @@ class CLI(LightningCLI):
             check_images(checkpoints.data, self.found)
         check_network(model, data)
         if not self.trainer.fast_dev_run:
-            self._open_run()
+            if self.trainer.is_global_zero:
+                self._open_run()
+            self.run = from_first(self.run)
         self._introduce(model, data)
         checkpoints.run = self.run
         try:
             self.trainer.fit(model, ckpt_path=ckpt_path, **kwargs)
             checkpoints.stop.raise_if_asked()
         except Interrupted as interrupted:
-            if interrupted.signum == slurm.requeue_signal(self.trainer):
-                slurm.requeue()
-            else:
+            if interrupted.signum != slurm.requeue_signal(self.trainer):
                 self._say_how_to_go_on(checkpoints)
+            elif self.trainer.is_global_zero:
+                slurm.requeue()
             raise
         except DivergedError as error:
             last = checkpoints.run_folder(self.trainer) / "checkpoints" / "last.ckpt"
@@ -324,6 +335,8 @@ class CLI(LightningCLI):
         assert self.found is not None
         log.info("Testing %s", kwargs["ckpt_path"])
         self.trainer.test(model, **kwargs, verbose=False)
+        if not self.trainer.is_global_zero:
+            return
         evaluation = next(c for c in self.trainer.callbacks if isinstance(c, Collector)).evaluation
         results = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
         folder = self.found.run or Path.cwd()
@@ -348,13 +361,16 @@ class CLI(LightningCLI):
             files = find_pictures(self._images)
             config = self.found.content[KEY]["config"]
             data.pictures, shown = load_pictures(files, picture_side(config))
-        predictions: Any = self.trainer.predict(model, **{**kwargs, "return_predictions": True})
-        probabilities = torch.cat(predictions).float()
+        self.trainer.predict(model, **{**kwargs, "return_predictions": False})
+        if not self.trainer.is_global_zero:
+            return
+        collector = next(c for c in self.trainer.callbacks if isinstance(c, Collector))
+        probabilities, names = collector.outputs, data.source.class_names
         if self._images is None:
-            write_predictions(folder / "predictions.csv", data, probabilities)
+            path = folder / "predictions.csv"
+            write_predictions(path, names, collector.labels, probabilities)
             what = "the held-out images"
         else:
-            names = data.source.class_names
             print(*write_answers(folder, files, shown, probabilities, names), sep="\n")
             what = f"{len(files)} pictures"
         log.info("Predictions of %s for %s: %s", self.found.path, what, folder / "predictions.*")
@@ -437,4 +453,6 @@ def quiet_lightning(level: int = logging.WARNING) -> None:
 def run() -> None:
     """Run the command that ``sys.argv`` names."""
     quiet_lightning()
+    if process_number() > 0:  # all processes would say the same
+        logging.getLogger("cifar_lightning").setLevel(logging.ERROR)
     CLI()

@@ -1,5 +1,7 @@
 """What a person can put right: shown as one sentence, without a traceback."""
 
+import os
+
 
 class UserError(Exception):
     """Something outside the program is wrong.
@@ -18,3 +20,10 @@ class UsageError(UserError):
     """The command line asks for what cannot be."""
 
     exit_status = 2
+
+
+def process_number() -> int:
+    """The number of this process among those that torchrun, SLURM or the first of them started:
+    who it is that speaks, also before they are connected."""
+    numbers = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return int(next((number for number in numbers if number), "0"))

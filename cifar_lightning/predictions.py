@@ -10,28 +10,31 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from cifar_lightning.data import CIFAR10DataModule, is_no_image, read_image
+from cifar_lightning.data import is_no_image, read_image
 from cifar_lightning.errors import UserError
 
 _SHOWN = 96  # pixels a side on the contact sheet
 _ON_THE_SHEET = 64
 
 
-def write_predictions(path: Path, data: CIFAR10DataModule, probabilities: Tensor) -> None:
+def write_predictions(
+    path: Path, names: Sequence[str], truth: Tensor, probabilities: Tensor
+) -> None:
     """Write a row for each image, in the order of the prediction loader.
 
     Args:
         path: the CSV file: image (its index in the pass), truth, prediction, and a column with the
             probability of each class.
-        data: gives the truth and the names of the classes.
+        names: of the K classes.
+        truth: int64, N.
         probabilities: float, N×K.
     """
-    names = data.source.class_names
-    truth = [label for _, labels in data.predict_dataloader() for label in labels.tolist()]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "truth", "prediction", *names])
-        rows = zip(truth, probabilities.argmax(1).tolist(), probabilities.tolist(), strict=True)
+        rows = zip(
+            truth.tolist(), probabilities.argmax(1).tolist(), probabilities.tolist(), strict=True
+        )
         for image, (true, predicted, row) in enumerate(rows):
             writer.writerow([image, names[true], names[predicted], *_digits(row)])
 

@@ -12,7 +12,10 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-_NOT_THE_EXPERIMENT = ("ckpt_path", "dashboard", "seed_everything", "checkpoints.every_seconds")
+_NOT_THE_EXPERIMENT = (
+    "ckpt_path", "dashboard", "seed_everything", "checkpoints.every_seconds",
+    "trainer.devices", "trainer.num_nodes", "trainer.strategy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from cifar_lightning.processes import sum_over_processes, world_size
+
 _TOGETHER = 64  # batches
 
 
@@ -30,6 +32,8 @@ class Sums(nn.Module):
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss, float logits N×K and int64 labels N. Nothing is read back
         from the device."""
+        if len(labels) == 0:
+            return  # the mean loss of no images is not a number
         self.loss.add_(loss, alpha=len(labels))
         # counted together, which takes less time than each by itself; whole numbers add up to the
         # same in any order
@@ -43,6 +47,26 @@ class Sums(nn.Module):
         self.right.add_(other.right)
         self.images.add_(other.images)
 
+    def total(self) -> "Sums":
+        """The sums over all processes; with one process these."""
+        if world_size() == 1:
+            return self
+        total = Sums().to(self.loss.device)
+        total.values = sum_over_processes(self.values)
+        return total
+
+    @property
+    def values(self) -> Tensor:
+        """Loss, right answers and images as float64, which holds each of them exactly."""
+        self._count()
+        return torch.stack([value.double() for value in (self.loss, self.right, self.images)])
+
+    @values.setter
+    def values(self, values: Tensor) -> None:
+        self._waiting.clear()
+        for own, value in zip((self.loss, self.right, self.images), values, strict=True):
+            own.copy_(value)
+
     def means(self, name: str) -> dict[str, Tensor]:
         """Mean loss and top-1 accuracy; the braces in ``name`` become ``loss`` and ``acc``."""
         self._count()
@@ -50,9 +74,6 @@ class Sums(nn.Module):
             name.format("loss"): self.loss / self.images,
             name.format("acc"): self.right / self.images,
         }
-
-    def is_finite(self) -> bool:
-        return bool(torch.isfinite(self.loss))
 
     def reset(self) -> None:
         self._waiting.clear()

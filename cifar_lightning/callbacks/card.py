@@ -63,7 +63,7 @@ class Card(Callback):
             "command": shlex.join(["python", "-m", "cifar_lightning", *sys.argv[1:]]),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": versions(),
-            "device": device_name(trainer.strategy.root_device),
+            "device": _devices(trainer),
             "git": git_state(),
             "data": {
                 "source": type(self._data.source).__name__,
@@ -172,6 +172,11 @@ def device_name(device: torch.device) -> str:
         models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = models[0].split(":")[1].strip() if models else name
     return f"{device.type}: {name or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _devices(trainer: Trainer) -> str:
+    count = f"{trainer.world_size} × " if trainer.world_size > 1 else ""
+    return count + device_name(trainer.strategy.root_device)
 
 
 def versions() -> dict[str, str]:

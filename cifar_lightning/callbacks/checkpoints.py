@@ -10,8 +10,9 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from cifar_lightning.interrupts import Postponed
+from cifar_lightning.interrupts import Interrupted, Postponed
 from cifar_lightning.loggers import Rewindable
+from cifar_lightning.processes import Agreement, from_first
 from cifar_lightning.slurm import requeue_signal
 
 log = logging.getLogger(__name__)
@@ -63,24 +64,35 @@ class Checkpoints(Checkpoint):
         self._resumed = False
         self._saved_at = 0.0
         self._validation_progress: dict[str, Any] = {}
+        self._folder: Path | None = None
+        self._log_refused: OSError | None = None
+        self._agreement = Agreement()
         self.stop = Postponed()
         """The signal that asked the run to stop, if one did."""
 
     def run_folder(self, trainer: Trainer) -> Path:
         """The folder of the run; checkpoints are in ``checkpoints`` below it."""
-        return self.run or Path(trainer.log_dir or trainer.default_root_dir)
+        return self.run or self._folder or _folder_of(trainer)
 
     # --- when ---
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # here, where all processes are: Lightning's log_dir is asked of process 0
+        self._folder = _folder_of(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # after Lightning's own handlers, which would end the run at a batch's end with status 0
         self.stop.install(*([signum] if (signum := requeue_signal(trainer)) is not None else []))
+        # Lightning's way to let all know of a signal is a broadcast before each step, for which a
+        # GPU has to wait, and which hides that another process is gone.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         self._saved_at = time.monotonic()
         self._epoch_saved = trainer.current_epoch if self._resumed else None
         if self._resumed:
             self._remove_superseded(trainer)
-            for part in (self.run_folder(trainer) / "checkpoints").glob(".*.part"):
-                part.unlink()  # of a process that was killed while it was saving
+            if trainer.is_global_zero:
+                for part in (self.run_folder(trainer) / "checkpoints").glob(".*.part"):
+                    part.unlink()  # of a process that was killed while it was saving
             # the batch at hand when the checkpoint was taken has not been trained on
             progress = trainer.fit_loop.epoch_loop.batch_progress
             progress.total.ready = progress.total.completed
@@ -98,12 +110,17 @@ class Checkpoints(Checkpoint):
             return  # gradients of the batches before would be lost
         epoch_begins = batch_idx == 0 and self._epoch_saved != trainer.current_epoch
         due = time.monotonic() - self._saved_at >= self.every_seconds
-        if epoch_begins or due or self._best_before is not None or self.stop.signum is not None:
+        # 0 is no signal
+        signum, due_somewhere = self._agreement.exchange(self.stop.signum or 0, int(due))
+        if epoch_begins or due_somewhere or self._best_before is not None or signum:
             self._save(trainer)
-        self.stop.raise_if_asked()
+        if signum:
+            raise Interrupted(signum)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
+        signum, _ = self._agreement.settle(self.stop.signum or 0, 0)
+        self.stop.signum = signum or None
         self.stop.remove()
 
     def on_exception(
@@ -149,11 +166,16 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        logs = {
-            type(logger).__name__: logger.position()
-            for logger in trainer.loggers
-            if isinstance(logger, Rewindable)
-        }
+        self._log_refused = None
+        try:
+            logs = {
+                type(logger).__name__: logger.position()
+                for logger in trainer.loggers
+                if isinstance(logger, Rewindable)
+            }
+        except OSError as error:
+            # raised when all processes have given what they have for the checkpoint
+            self._log_refused, logs = error, {}
         checkpoint[KEY] = {
             "format": FORMAT,
             "config": self.config,
@@ -190,14 +212,19 @@ class Checkpoints(Checkpoint):
 
     def _write(self, trainer: Trainer, name: str) -> bool:
         path = self.run_folder(trainer) / "checkpoints" / name
+        # as Trainer.save_checkpoint does, but for its barrier: process 0 would not reach it when
+        # the disk refuses
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint()
+        unsaved = None
         try:
-            trainer.save_checkpoint(path)
+            if self._log_refused is not None:
+                raise self._log_refused
+            trainer.strategy.save_checkpoint(checkpoint, path)  # process 0 alone writes
         except OSError as error:
-            self.unsaved = f"{path} could not be written ({error.strerror or error})"
-            log.warning("%s; the older checkpoint is kept, training goes on", self.unsaved)
-            return False
-        self.unsaved = None
-        return True
+            unsaved = f"{path} could not be written ({error.strerror or error})"
+            log.warning("%s; the older checkpoint is kept, training goes on", unsaved)
+        self.unsaved = from_first(unsaved)
+        return self.unsaved is None
 
     def _remove_superseded(self, trainer: Trainer) -> None:
         # only now that a checkpoint on disk no longer counts on it
@@ -214,3 +241,7 @@ class Checkpoints(Checkpoint):
         trainer.fit_loop._restarting = False
         # It counts a validation as done that is already counted.
         epoch_loop.val_loop.batch_progress.load_state_dict(self._validation_progress)
+
+
+def _folder_of(trainer: Trainer) -> Path:
+    return Path(trainer.log_dir or trainer.default_root_dir)

@@ -7,35 +7,47 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cifar_lightning.evaluation import Evaluation
+from cifar_lightning.processes import in_order
 
 
 class Collector(Callback):
-    """Keeps logits and labels of each validation or test pass; 0.4 MB for 10,000 images."""
+    """Keeps outputs and labels of each validation, test or prediction pass, those of all processes
+    in the order of the images; 0.4 MB for 10,000 images."""
 
     def __init__(self) -> None:
-        self._logits: list[Tensor] = []
+        self._outputs: list[Tensor] = []
         self._labels: list[Tensor] = []
 
     @property
+    def outputs(self) -> Tensor:
+        """Of the last pass, once all its batches are done: float N×K, logits or, of a prediction
+        pass, probabilities; on the CPU."""
+        return torch.cat(self._outputs).float().cpu()
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 N, on the CPU."""
+        return torch.cat(self._labels).cpu()
+
+    @property
     def evaluation(self) -> Evaluation:
-        """Of the last pass, once all its batches are done."""
-        logits = torch.cat(self._logits).float().cpu()
-        return Evaluation(logits.softmax(dim=1), torch.cat(self._labels).cpu())
+        """Of the last validation or test pass."""
+        return Evaluation(self.outputs.softmax(dim=1), self.labels)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._logits, self._labels = [], []
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._logits, self._labels = [], []
+        self._outputs, self._labels = [], []
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        self._logits.append(outputs)
+        self._outputs.append(outputs)
         self._labels.append(batch[1])
 
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        self._logits.append(outputs)
-        self._labels.append(batch[1])
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size > 1:
+            self._outputs = in_order([part.cpu() for part in self._outputs])
+            self._labels = in_order([part.cpu() for part in self._labels])
+
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]
+    on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end

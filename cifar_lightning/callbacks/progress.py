@@ -76,7 +76,7 @@ class Speed(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._images += len(batch[1]) * trainer.world_size
+        self._images += batch[2] if len(batch) > 2 else len(batch[1])
         if isinstance(pl_module, ImageClassifier) and pl_module.is_log_step:
             speed = self._images / (time.perf_counter() - self._since)
             pl_module.step_metrics["speed/images_per_second"] = speed

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from cifar_lightning.data.source import LabelledImages
+from cifar_lightning.processes import share
 
 
 class Batches:
@@ -21,6 +22,9 @@ class Batches:
         position: gives (epoch, batch): the next batch to draw.
         draws: gives, for each place in an epoch's order, what happens to the image there; a batch
             then has these rows as its third part.
+        process: rank and number of the processes that share each batch out among themselves. With
+            several, a batch has four parts: images, labels, draws or None, and the number of images
+            in the whole batch, of which this process may have none.
     """
 
     def __init__(
@@ -30,18 +34,20 @@ class Batches:
         order: Callable[[int], Tensor],
         position: Callable[[], tuple[int, int]] = lambda: (0, 0),
         draws: Callable[[int], Tensor] | None = None,
+        process: tuple[int, int] = (0, 1),
     ) -> None:
         self._data = data
         self._batch_size = batch_size
         self._order = order
         self._position = position
         self._draws = draws
+        self._process = process
         self.images_per_epoch = len(order(0))
 
     def __len__(self) -> int:
         return -(-self.images_per_epoch // self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         # A generator: the position is read at the first batch, not when Lightning calls iter(),
         # which it does before a checkpoint's progress has been restored.
         epoch, first = self._position()
@@ -49,11 +55,16 @@ class Batches:
         order = self._order(epoch).to(images.device)
         draws = None if self._draws is None else self._draws(epoch).to(images.device)
         for batch in range(first, len(self)):
-            places = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
-            index = order[places]
+            whole = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
+            mine = share(len(order[whole]), *self._process)
+            index = order[whole][mine]
             # not images[index], which takes twelve times as long for uint8 on a CPU
             chosen = images.index_select(0, index), labels.index_select(0, index)
-            yield chosen if draws is None else (*chosen, draws[places])
+            drawn = None if draws is None else draws[whole][mine]
+            if self._process[1] > 1:
+                yield *chosen, drawn, len(order[whole])
+            else:
+                yield chosen if drawn is None else (*chosen, drawn)
 
     # Lightning warns that a loader without these two cannot be resumed in mid-epoch. This one can,
     # and has no state: the position travels with the trainer's own progress.

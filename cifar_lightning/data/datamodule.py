@@ -21,7 +21,9 @@ class CIFAR10DataModule(LightningDataModule):
 
     A split is one uint8 tensor; batches are taken from it by index and normalised on the device.
     A batch is (images, labels): after the transfer float32 N×3×H×W and int64 N. Training images
-    are augmented on the device, too; validation and test images never are.
+    are augmented on the device, too; validation and test images never are. Where several processes
+    share each batch out, a batch is (images, labels, number of images in the whole batch), and a
+    process may have none of them.
 
     Args:
         source: where images and labels come from.
@@ -175,7 +177,12 @@ class CIFAR10DataModule(LightningDataModule):
             return self.augmentation.draws(len(indices), side, seed, epoch)
 
         return Batches(
-            self._train, self.batch_size, order, position, draws if self.augmentation else None
+            self._train,
+            self.batch_size,
+            order,
+            position,
+            draws if self.augmentation else None,
+            self._process,
         )
 
     def val_dataloader(self) -> Batches:
@@ -183,20 +190,28 @@ class CIFAR10DataModule(LightningDataModule):
         if self.val_size == 0:
             return self.test_dataloader()
         assert self._train is not None
-        return Batches(self._train, self.batch_size, lambda epoch: self._val_indices)
+        return self._in_order(self._train, self._val_indices)
 
     def test_dataloader(self) -> Batches:
         self._to_gpu()
         assert self._test is not None
-        everything = torch.arange(len(self._test.labels))
-        return Batches(self._test, self.batch_size, lambda epoch: everything)
+        return self._in_order(self._test, torch.arange(len(self._test.labels)))
 
     def predict_dataloader(self) -> Batches:
         if self.pictures is None:
             return self.val_dataloader()
         everything = torch.arange(len(self.pictures))
         unlabelled = LabelledImages(self.pictures, torch.full_like(everything, -1))
-        return Batches(unlabelled, self.batch_size, lambda epoch: everything)
+        return self._in_order(unlabelled, everything)
+
+    def _in_order(self, images: LabelledImages, indices: Tensor) -> Batches:
+        return Batches(images, self.batch_size, lambda epoch: indices, process=self._process)
+
+    @property
+    def _process(self) -> tuple[int, int]:
+        return (
+            (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        )
 
     def _to_gpu(self) -> None:
         """A GPU keeps the splits in its own memory: an epoch copies its order there, no images."""
@@ -208,11 +223,11 @@ class CIFAR10DataModule(LightningDataModule):
         if self._test is not None:
             self._test = LabelledImages(*(values.to(device) for values in self._test))
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        images, labels = self.prepare_batch(*batch)
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Any, ...]:
+        images, labels = self.prepare_batch(*batch[:3])
         if self.trainer is not None:  # "16-true" and its like; Lightning converts before this
             images = self.trainer.precision_plugin.convert_input(images)
-        return images, labels
+        return images, labels, *batch[3:]
 
     def prepare_batch(
         self, images: Tensor, labels: Tensor, draws: Tensor | None = None

@@ -4,6 +4,8 @@ import hashlib
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pooch
 import torch
+from filelock import FileLock
 from PIL import Image, ImageOps
 
 from cifar_lightning.data.source import LabelledImages, Source, Split
@@ -64,10 +67,15 @@ class ImageFolder(Source):
         shape = (len(flat), self._side, self._side, 3)
         images = _read(cache, shape)
         if images is None:
-            images = np.empty(shape, dtype=np.uint8)
-            for row, file in zip(images, flat, strict=True):
-                row[...] = self._decode(file.path)
-            _write(cache, images)
+            with _one_at_a_time(cache.parent):  # of several processes one decodes
+                images = _read(cache, shape)
+                if images is None:
+                    decoded = np.empty(shape, dtype=np.uint8)
+                    for row, file in zip(decoded, flat, strict=True):
+                        row[...] = self._decode(file.path)
+                    _write(cache, decoded)
+                    images = _read(cache, shape)
+                    images = decoded if images is None else images
         return LabelledImages(torch.from_numpy(images), torch.from_numpy(labels))
 
     def _class_folders(self, split: Split) -> list[Path]:
@@ -149,10 +157,23 @@ def _files(folder: Path) -> list[_File]:
 
 def _read(cache: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     try:
-        images: np.ndarray = np.load(cache, allow_pickle=False)
+        # mapped: processes share the pages of the file; none writes into them
+        images: np.ndarray = np.load(cache, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock")
+    with suppress(OSError):  # where nothing can be kept, each decodes for itself
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _write(cache: Path, images: np.ndarray) -> None:
