@@ -19,6 +19,8 @@ def main() -> None:
     Ctrl-C and 143 after SIGTERM.
     """
     try:
+        # read when torch is imported: its sockets complain of every process that has ended
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         stop_at_once()
         _quiet()
         # after the handlers: importing torch takes seconds, in which Ctrl-C is as likely as later

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from signal import Signals
 from typing import Any
 
@@ -19,6 +19,7 @@ from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.interrupts import Interrupted
 from cifar_lightning.processes import rank, world_size
 
+_to_say: set[int] = set()  # ids of errors that this process has to say
 _PARENT = "CIFAR_LIGHTNING_PARENT"
 _GRACE = 15.0  # seconds in which a process that lost another ends by itself
 
@@ -62,32 +63,47 @@ def together(trainer: Trainer) -> Iterator[None]:
         patience = 0.0  # they have nothing to save
         if _is_lost_connection(error):
             raise ProcessLostError(_what_ended(children)) from error
+        if is_said(error):
+            sys.exit(getattr(error, "exit_status", 1))
         if not isinstance(error, UserError):
-            print(f"cifar_lightning: {_name()} failed:", file=sys.stderr)
+            print(f"cifar_lightning: process {rank()} of {world_size()} failed:", file=sys.stderr)
+        if rank() == 0 and not children:
+            _wait_until_heard()
         raise
     finally:
         _end(children, patience)
 
 
-def is_said(error: UserError) -> bool:
-    """Whether another process has said this, or says what lies behind it; if not, this one must."""
+def is_said(error: Exception) -> bool:
+    """Whether another process has said this, or what lies behind it; if not, this one must."""
+    if id(error) in _to_say:
+        return False
     if rank() > 0:
         time.sleep(1)  # process 0 has the first word
-    store = _store()
-    if store is None:
-        return False
     lost = isinstance(error, ProcessLostError)
-    try:
-        if lost and store.add("said", 0) > 0:
-            return True
-        store.add("said", 1)
-        return bool(store.add("lost" if lost else f"said {error}", 1) > 1)
-    except RuntimeError:  # it was kept by process 0, which is gone
-        return lost and rank() > 1
+    store = _store()
+    said = False
+    if store is not None:
+        try:
+            said = lost and store.add("said", 0) > 0
+            said = said or store.add("lost" if lost else f"said {error}", 1) > 1
+            store.add("heard" if said else "said", 1)
+        except RuntimeError:  # it was kept by process 0, which is gone
+            said = lost and rank() > 1
+    if not said:
+        _to_say.add(id(error))
+    return said
 
 
-def _name() -> str:
-    return f"process {rank()} of {world_size()}"
+def _wait_until_heard() -> None:
+    """Let the others know that an error is said here, which process 0 keeps the record of."""
+    store = _store()
+    others = world_size() - 1
+    dist.destroy_process_group()  # by which they notice
+    deadline = time.monotonic() + 5
+    with suppress(RuntimeError):
+        while store.add("heard", 0) < others and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 def _check_number(trainer: Trainer, environment: ClusterEnvironment) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 # Several tests run beside each other, each with networks that are too small for two threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as main does, before torch is imported
 
 TESTS = Path(__file__).parent
 PROJECT = TESTS.parent

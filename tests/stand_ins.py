@@ -12,6 +12,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor, nn
 
 from cifar_lightning import ImageClassifier
+from cifar_lightning.errors import UserError
 
 
 class Tiny(nn.Module):
@@ -135,21 +136,44 @@ class SignalAt(Callback):
         signal_name: SIGKILL, SIGTERM or SIGINT.
         call: at which call of the hook, counted from 0 in this process.
         times: how many of them.
+        rank: the process that does it, of several.
     """
 
-    def __init__(self, hook: str, signal_name: str, call: int = 0, times: int = 1) -> None:
+    def __init__(
+        self, hook: str, signal_name: str, call: int = 0, times: int = 1, rank: int = 0
+    ) -> None:
         self._times = times
+        self._rank = rank
         self._signum = getattr(signal, signal_name)
         self._calls_left = call
         setattr(self, hook, self._hook)
 
     def _hook(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or trainer.global_rank != self._rank:
             return
         if self._calls_left == 0:
             for _ in range(self._times):
                 os.kill(os.getpid(), self._signum)
         self._calls_left -= 1
+
+
+class Fails(Callback):
+    """Fails in one of several processes, before its sixth batch.
+
+    Args:
+        rank: the process.
+        kind: of the error, ``UserError`` or ``KeyError``.
+    """
+
+    def __init__(self, rank: int, kind: str) -> None:
+        self._rank = rank
+        self._error = {"UserError": UserError, "KeyError": KeyError}[kind]
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 5 and trainer.global_rank == self._rank:
+            raise self._error("the disk of this machine is on fire")
 
 
 class Forget(Callback):
