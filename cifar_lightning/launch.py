@@ -155,13 +155,18 @@ def _end_with_children(children: list[subprocess.Popen[bytes]]) -> None:
         if all(child.poll() == 0 for child in children):
             return
         time.sleep(0.5)
-    time.sleep(_GRACE)
-    error = ProcessLostError(_what_ended(children))
-    if not is_said(error):
-        print(f"cifar_lightning: {error}", file=sys.stderr, flush=True)
+    connected = dist.is_initialized()
+    if connected:
+        time.sleep(_GRACE)
+    statuses = [child.returncode for child in children if child.returncode]
+    # before they were connected it has said itself why it ended, if it could
+    if connected or min(statuses) < 0:
+        error = ProcessLostError(_what_ended(children))
+        if not is_said(error):
+            print(f"cifar_lightning: {error}", file=sys.stderr, flush=True)
     for child in children:
         child.kill()
-    os._exit(error.exit_status)
+    os._exit(1 if connected else max(1, *statuses))
 
 
 def _end_with_parent() -> None:
@@ -182,8 +187,8 @@ def _what_ended(children: list[subprocess.Popen[bytes]]) -> str:
                 ended.append(f"process {number} ({how})")
         time.sleep(0.1)
     return (
-        f"{' and '.join(ended) or 'Another process'} of {world_size()} has ended before its time; "
-        "what was saved last is whole: go on with --ckpt_path last."
+        f"{' and '.join(ended) or 'Another process'} has ended before its time; what was saved "
+        "last is whole: go on with --ckpt_path last."
     )
 
 

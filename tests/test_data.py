@@ -1,6 +1,7 @@
 """The data module and its sources: which images, in which order, with which values."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -187,9 +188,29 @@ def test_decoded_once_until_a_file_changes(folder: Path, monkeypatch: pytest.Mon
     Image.new("RGB", (32, 32), (200, 200, 200)).save(folder / "train/dots/3.png")
     assert ImageFolder(folder).load("train").images[3, 0, 0].tolist() == [200, 200, 200]
     assert len(decoded) == 24
-    (cache,) = (folder / ".cache/cifar_lightning").iterdir()
+    (cache,) = (folder / ".cache/cifar_lightning").glob("*.npy")
     cache.write_bytes(cache.read_bytes()[:100])
     assert ImageFolder(folder).load("train").images[3, 0, 0].tolist() == [200, 200, 200]
+
+
+def test_processes_decode_once_and_share_the_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    decode = ImageFolder._decode
+
+    def watched(self: ImageFolder, path: str) -> np.ndarray:
+        decoded.append(path)
+        return decode(self, path)
+
+    monkeypatch.setattr(ImageFolder, "_decode", watched)
+    with ThreadPoolExecutor(4) as threads:
+        loaded = list(threads.map(lambda _: ImageFolder(folder).load("train"), range(4)))
+    assert len(decoded) == 12
+    (cache,) = (folder / ".cache/cifar_lightning").glob("*.npy")
+    mapped = Path("/proc/self/maps")
+    if mapped.exists():
+        assert mapped.read_text().count(str(cache)) == len(loaded)
 
 
 def test_image_folder_says_what_is_wrong(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from conftest import TESTS, TINY, Command, Finished, _child
+from fake_cifar10 import delivers, environment, make_archive, mirrors
 from test_exact_resume import (
     BOUNDARIES,
     SAVE_OFTEN,
@@ -120,20 +122,22 @@ def rows(run: Path) -> list[dict[str, float]]:
         ]
 
 
-def assert_alike(run: Path, other: Path) -> None:
-    """Losses within 1e-5, counts of validation images equal, weights within 1e-4."""
+def assert_alike(run: Path, other: Path, names: str = "", weights: float = 1e-4) -> None:
+    """Metrics within 1e-5, those that count validation images equal; all weights together within
+    a share of their norm."""
     ours, theirs = rows(run), rows(other)
     assert [row.keys() for row in ours] == [row.keys() for row in theirs]
     for a, b in zip(ours, theirs, strict=True):
-        for name, value in a.items():
+        for name in (name for name in a if re.search(names, name)):
             exact = name.startswith(("val/acc", "val_acc", "epoch", "step", "lr"))
-            assert value == pytest.approx(b[name], abs=0 if exact else 1e-5), (name, a["step"])
+            assert a[name] == pytest.approx(b[name], abs=0 if exact else 1e-5), (name, a["step"])
     one, two = (json.loads((r / "summary.json").read_text())["best"] for r in (run, other))
     assert one == two
     one, two = (read_checkpoint(r / "checkpoints/last.ckpt")["state_dict"] for r in (run, other))
-    for name in (name for name in one if name.startswith("net.")):
-        difference = (one[name] - two[name]).norm() / one[name].norm()
-        assert difference < 1e-4, (name, difference)
+    first, second = (
+        torch.cat([v.flatten() for k, v in s.items() if "net." in k]) for s in (one, two)
+    )
+    assert (first - second).norm() / first.norm() < weights
 
 
 @pytest.fixture(scope="module")
@@ -183,18 +187,28 @@ def test_gradients_added_up_over_batches(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_alexnet(count: int, command: Command, several: Several, tmp_path: Path) -> None:
-    flags = (
-        "--config", str(TESTS.parent / "configs/fast.yaml"), "--data.source", "Shapes",
+@pytest.mark.parametrize("config", ["article", "fast"])
+def test_alexnet(
+    config: str, count: int, command: Command, several: Several, tmp_path: Path
+) -> None:
+    flags: tuple[str, ...] = (
+        "--config", str(TESTS.parent / f"configs/{config}.yaml"), "--data.source", "Shapes",
         "--data.source.size", "700", "--data.val_size", "100", "--trainer.accelerator", "cpu",
         "--trainer.max_epochs", "10", "--trainer.log_every_n_steps", "1",
     )  # fmt: skip
+    if config == "fast":
+        # Its first steps are so steep that float32's rounding alone grows to another run within 20
+        # steps, also when one process computes with one thread and with two.
+        flags += ("--trainer.precision", "64-true")
     for folder in (tmp_path / "one", tmp_path / "many"):
         folder.mkdir()
     assert command("fit", *flags, folder=tmp_path / "one").status == 0
     assert succeeded(several(count, "fit", *flags, folder=tmp_path / "many", patience=500))
     one, many = (tmp_path / name / "lightning_logs/version_0" for name in ("one", "many"))
-    assert_alike(many, one)
+    if config == "fast":
+        assert_alike(many, one, weights=1e-12)
+    else:  # logits that are nearly equal are ranked by their rounding
+        assert_alike(many, one, names="loss")
 
 
 @pytest.mark.parametrize("count", [TWO, *MORE])
@@ -294,6 +308,21 @@ def test_goes_on_with_another_number(
     assert_alike(tmp_path / "lightning_logs/version_0", alone)
 
 
+# --- data ---
+
+
+def test_one_of_them_downloads(several: Several, tmp_path: Path) -> None:
+    archive, beliefs = make_archive()
+    with mirrors(tmp_path, {"/good": delivers(archive)}) as (url, ca, asked):
+        environ = environment(beliefs, [f"{url}/good"], ca)
+        flags = (
+            "--model.net", "stand_ins.Tiny", "--data.val_size", "50", "--trainer.max_epochs", "1",
+            "--trainer.accelerator", "cpu",
+        )  # fmt: skip
+        assert succeeded(several(2, "fit", *flags, **environ))
+    assert asked == ["/good"]
+
+
 # --- what goes wrong ---
 
 
@@ -349,7 +378,7 @@ def test_started_by_the_command(end: str, command: Command, tmp_path: Path) -> N
     assert ended.stderr.count("on cpu: Shapes") == 1
     assert "Traceback" not in ended.stderr
     if end == "one killed":
-        assert "process 1 (SIGKILL) of 2 has ended before its time" in ended.stderr
+        assert "process 1 (SIGKILL) has ended before its time" in ended.stderr
     else:
         assert ended.stdout.count("epoch   1/3") == 1
     card = json.loads((tmp_path / "lightning_logs/version_0/card.json").read_text())
