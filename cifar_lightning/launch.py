@@ -52,6 +52,7 @@ def together(trainer: Trainer) -> Iterator[None]:
         children = _start(environment, strategy.num_processes, trainer.world_size)
     elif _PARENT in os.environ:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    patience = 0.0
     try:
         strategy.setup_environment()
         yield
@@ -59,8 +60,7 @@ def together(trainer: Trainer) -> Iterator[None]:
     except Interrupted:
         patience = _GRACE  # they were asked as well
         raise
-    except Exception as error:
-        patience = 0.0  # they have nothing to save
+    except Exception as error:  # no patience: they have nothing to save
         if _is_lost_connection(error):
             raise ProcessLostError(_what_ended(children)) from error
         if is_said(error):

@@ -47,21 +47,34 @@ def free_port() -> int:
 
 @pytest.fixture
 def several(fork_server: Any, tmp_path: Path) -> Several:
-    """Run ``cifar_lightning`` in several processes that torchrun might have started, wait for
-    their end, and give each one's."""
+    """Run ``cifar_lightning`` in several processes that torchrun (or SLURM) might have started,
+    wait for their end, and give each one's."""
 
     def run(
-        count: int, *argv: str, folder: Path = tmp_path, patience: float = 100, **environ: str
+        count: int,
+        *argv: str,
+        folder: Path = tmp_path,
+        patience: float = 100,
+        by: str = "torchrun",
+        **environ: str,
     ) -> list[Finished]:
-        common = {
-            "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "GROUP_WORLD_SIZE": "1",
-            "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
-            "TORCHELASTIC_RUN_ID": "test", **environ,
-        }  # fmt: skip
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **environ}
+        if by == "torchrun":
+            common |= {
+                "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "GROUP_WORLD_SIZE": "1",
+                "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test",
+            }  # fmt: skip
+        else:
+            common |= {
+                "SLURM_NTASKS": str(count), "SLURM_NTASKS_PER_NODE": str(count),
+                "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_JOB_ID": "72",
+                "SLURM_JOB_NAME": "train",
+            }  # fmt: skip
+        numbers = {"torchrun": ("RANK", "LOCAL_RANK"), "slurm": ("SLURM_PROCID", "SLURM_LOCALID")}
         processes = []
         for rank in range(count):
             out = str(tmp_path / f".out{rank}")
-            own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            own = common | dict.fromkeys(numbers[by], str(rank))
             process = fork_server.Process(target=_child, args=(list(argv), str(folder), out, own))
             process.start()
             processes.append((process, out))
@@ -400,6 +413,22 @@ def test_torchrun(tmp_path: Path) -> None:
     assert ended.stdout.count("epoch   1/1") == 1
     ended = torchrun("fit", "--trainer.max_epochs", "0")
     assert ended.stderr.count("--trainer.max_epochs 0 must be at least 1") == 1
+
+
+def test_slurm(several: Several, tmp_path: Path, two_uninterrupted: dict[str, Any]) -> None:
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    path = f"{scontrol.parent}:{os.environ['PATH']}"
+    flags = (*TINY, *SCHEDULED, "--trainer.devices", "2")
+    at = (*signal_at("on_train_batch_end", "SIGUSR1", 10), "--trainer.callbacks.rank", "1")
+    ended = several(2, "fit", *flags, *at, by="slurm", PATH=path)
+    assert [one.status for one in ended] == [128 + signal.SIGUSR1] * 2, ended
+    assert (tmp_path / "asked").read_text() == "requeue 72\n"
+    again = (*flags, "--trainer.callbacks", "null")
+    assert succeeded(several(2, "fit", *again, by="slurm", SLURM_RESTART_COUNT="1"))
+    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), two_uninterrupted)
 
 
 def test_number_of_processes_must_be_known(several: Several, tmp_path: Path) -> None:
