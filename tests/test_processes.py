@@ -260,8 +260,8 @@ def two_uninterrupted(tmp_path_factory: pytest.TempPathFactory, fork_server: Any
 
 
 KILLS = [
-    ("on_train_batch_end", 3, "SIGKILL", 1),
-    ("on_before_optimizer_step", 12, "SIGKILL", 0),
+    ("on_train_batch_end", 4, "SIGKILL", 1),
+    ("on_before_optimizer_step", 13, "SIGKILL", 0),
     ("on_validation_batch_end", 2, "SIGKILL", 1),
     ("on_train_batch_end", 11, "SIGTERM", 1),
     ("on_validation_end", 1, "SIGINT", 0),
