@@ -288,7 +288,7 @@ def test_resumed_to_the_bit(
     two_uninterrupted: dict[str, Any],
 ) -> None:
     at = (*signal_at(hook, signal_name, call), "--trainer.callbacks.rank", str(rank))
-    ended = several(2, "fit", *TINY, *SCHEDULED, *at, *SAVE_OFTEN, patience=30)
+    ended = several(2, "fit", *TINY, *SCHEDULED, *at, *SAVE_OFTEN, patience=60)
     said = "".join(one.stderr for one in ended)
     assert "Traceback" not in said
     if signal_name == "SIGKILL":
@@ -343,7 +343,7 @@ def test_one_of_them_downloads(several: Several, tmp_path: Path) -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_is_shown_once(rank: int, kind: str, several: Several, tmp_path: Path) -> None:
     fails = ("--trainer.callbacks", "stand_ins.Fails", "--trainer.callbacks.rank", str(rank))
-    ended = several(2, "fit", *TINY, *fails, "--trainer.callbacks.kind", kind, patience=30)
+    ended = several(2, "fit", *TINY, *fails, "--trainer.callbacks.kind", kind, patience=60)
     assert [one.status for one in ended] == [1, 1]
     assert ended[1 - rank].stderr.count("\n") == (1 if rank else 0), ended  # the run's first line
     said = ended[rank].stderr
@@ -358,10 +358,10 @@ def test_an_error_is_shown_once(rank: int, kind: str, several: Several, tmp_path
 
 def test_an_error_of_all_is_shown_once(several: Several, tmp_path: Path) -> None:
     flags = ("--model.optimizer", "SGD", "--model.optimizer.lr", "1e38")
-    ended = several(2, "fit", *TINY, *flags, patience=30)
+    ended = several(2, "fit", *TINY, *flags, patience=60)
     assert [one.status for one in ended] == [1, 1]
     assert "".join(one.stderr for one in ended).count("no longer finite") == 1
-    ended = several(2, "fit", *TINY, "--data.val_size", "300", patience=30)
+    ended = several(2, "fit", *TINY, "--data.val_size", "300", patience=60)
     assert [one.status for one in ended] == [2, 2]
     assert "".join(one.stderr for one in ended).count("--data.val_size") == 1
 
