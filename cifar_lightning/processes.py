@@ -66,11 +66,12 @@ def in_order(parts: list[Tensor]) -> list[Tensor]:
     """What each process made of its share of each batch, in the order of the images.
 
     Args:
-        parts: a tensor for each batch, on the CPU; as many in each process.
+        parts: a tensor for each batch; as many in each process.
     """
     if world_size() == 1:
         return parts
-    return [part for batch in zip(*gather(parts), strict=True) for part in batch]
+    everyone = gather([part.cpu() for part in parts])
+    return [part for batch in zip(*everyone, strict=True) for part in batch]
 
 
 class Agreement:

@@ -174,36 +174,40 @@ def test_same_run(count: int, several: Several, tmp_path: Path, alone: Path) -> 
     assert len(list(tmp_path.glob("lightning_logs/*/events*"))) == 1
 
 
-def test_a_batch_with_fewer_images_than_processes(
-    command: Command, several: Several, tmp_path: Path
-) -> None:
-    flags = (*TINY, "--data.batch_size", "83", "--data.flip", "true")  # 83, 83, 83, 1
-    for folder in (tmp_path / "one", tmp_path / "two"):
-        folder.mkdir()
-    assert command("fit", *flags, folder=tmp_path / "one").status == 0
-    assert succeeded(several(2, "fit", *flags, folder=tmp_path / "two"))
-    one, two = (tmp_path / name / "lightning_logs/version_0" for name in ("one", "two"))
-    assert_alike(two, one)
+Runs = Callable[..., tuple[Path, Path]]
 
 
-def test_gradients_added_up_over_batches(
-    command: Command, several: Several, tmp_path: Path
-) -> None:
-    flags = (*TINY, "--trainer.accumulate_grad_batches", "3")
-    for folder in (tmp_path / "one", tmp_path / "two"):
-        folder.mkdir()
-    assert command("fit", *flags, folder=tmp_path / "one").status == 0
-    assert succeeded(several(2, "fit", *flags, folder=tmp_path / "two"))
-    one, two = (tmp_path / name / "lightning_logs/version_0" for name in ("one", "two"))
-    assert_alike(two, one)
+@pytest.fixture
+def many_and_one(command: Command, several: Several, tmp_path: Path) -> Runs:
+    """Fit with the same arguments in several processes and in one, and give both runs' folders."""
+
+    def run(count: int, *flags: str) -> tuple[Path, Path]:
+        for folder in (tmp_path / "many", tmp_path / "one"):
+            folder.mkdir()
+        assert succeeded(several(count, "fit", *flags, folder=tmp_path / "many", patience=500))
+        assert command("fit", *flags, folder=tmp_path / "one").status == 0
+        many, one = (tmp_path / name / "lightning_logs/version_0" for name in ("many", "one"))
+        return many, one
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--data.batch_size", "83", "--data.flip", "true"),  # 83, 83, 83 and 1 image
+        ("--trainer.accumulate_grad_batches", "3"),
+    ],
+    ids=["fewer images than processes", "gradients added up over batches"],
+)
+def test_same_short_run(flags: tuple[str, ...], many_and_one: Runs) -> None:
+    assert_alike(*many_and_one(2, *TINY, *flags))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3, 4])
 @pytest.mark.parametrize("config", ["article", "fast"])
-def test_alexnet(
-    config: str, count: int, command: Command, several: Several, tmp_path: Path
-) -> None:
+def test_alexnet(config: str, count: int, many_and_one: Runs) -> None:
     flags: tuple[str, ...] = (
         "--config", str(TESTS.parent / f"configs/{config}.yaml"), "--data.source", "Shapes",
         "--data.source.size", "700", "--data.val_size", "100", "--trainer.accelerator", "cpu",
@@ -213,11 +217,7 @@ def test_alexnet(
         # Its first steps are so steep that float32's rounding alone grows to another run within 20
         # steps, also when one process computes with one thread and with two.
         flags += ("--trainer.precision", "64-true")
-    for folder in (tmp_path / "one", tmp_path / "many"):
-        folder.mkdir()
-    assert command("fit", *flags, folder=tmp_path / "one").status == 0
-    assert succeeded(several(count, "fit", *flags, folder=tmp_path / "many", patience=500))
-    one, many = (tmp_path / name / "lightning_logs/version_0" for name in ("one", "many"))
+    many, one = many_and_one(count, *flags)
     if config == "fast":
         assert_alike(many, one, weights=1e-12)
     else:  # logits that are nearly equal are ranked by their rounding

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cifar_lightning.interrupts import Interrupted, Postponed
 from cifar_lightning.loggers import Rewindable
-from cifar_lightning.processes import Agreement, from_first
+from cifar_lightning.processes import Agreement, from_first, world_size
 from cifar_lightning.slurm import requeue_signal
 
 log = logging.getLogger(__name__)
@@ -174,6 +174,8 @@ class Checkpoints(Checkpoint):
                 if isinstance(logger, Rewindable)
             }
         except OSError as error:
+            if world_size() == 1:
+                raise
             # raised when all processes have given what they have for the checkpoint
             self._log_refused, logs = error, {}
         checkpoint[KEY] = {
@@ -214,9 +216,9 @@ class Checkpoints(Checkpoint):
         path = self.run_folder(trainer) / "checkpoints" / name
         # as Trainer.save_checkpoint does, but for its barrier: process 0 would not reach it when
         # the disk refuses
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint()
         unsaved = None
         try:
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint()
             if self._log_refused is not None:
                 raise self._log_refused
             trainer.strategy.save_checkpoint(checkpoint, path)  # process 0 alone writes

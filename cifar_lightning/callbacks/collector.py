@@ -44,9 +44,7 @@ class Collector(Callback):
         self._labels.append(batch[1])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size > 1:
-            self._outputs = in_order([part.cpu() for part in self._outputs])
-            self._labels = in_order([part.cpu() for part in self._labels])
+        self._outputs, self._labels = in_order(self._outputs), in_order(self._labels)
 
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]
