@@ -288,12 +288,15 @@ class CLI(LightningCLI):
         )
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand == "fit" and self.found is not None and self._is_finished(self.found):
-            log.info(
-                "%s: this run is finished; give a larger --trainer.max_epochs to go on with it.",
-                self.found.path,
-            )
-            return
+        if subcommand == "fit" and self.found is not None:
+            limit = self._limit_reached(self.found)
+            if limit is not None:
+                log.info(
+                    "%s: this run is finished; give a larger --trainer.%s to go on with it.",
+                    self.found.path,
+                    limit,
+                )
+                return
         with together(self.trainer):
             super()._run_subcommand(subcommand)
 
@@ -423,13 +426,14 @@ class CLI(LightningCLI):
         if self.found is not None:
             log.info("Going on from %s", self.found.path)
 
-    def _is_finished(self, found: Found) -> bool:
+    def _limit_reached(self, found: Found) -> str | None:
         loops = found.content["loops"]["fit_loop"]
         epochs: int = loops["epoch_progress"]["current"]["processed"]
         steps: int = found.content["global_step"]
         max_epochs, max_steps = self.trainer.max_epochs, self.trainer.max_steps
-        enough_epochs = max_epochs is not None and 0 <= max_epochs <= epochs
-        return enough_epochs or 0 <= max_steps <= steps
+        if max_epochs is not None and 0 <= max_epochs <= epochs:
+            return "max_epochs"
+        return "max_steps" if 0 <= max_steps <= steps else None
 
     def _say_how_to_go_on(self, checkpoints: Checkpoints) -> None:
         if self.run is None or not (self.run / "checkpoints" / "last.ckpt").exists():

@@ -157,6 +157,27 @@ class SignalAt(Callback):
         self._calls_left -= 1
 
 
+class StopAt(Callback):
+    """Asks the trainer to stop, as Lightning's Timer does after a batch and its EarlyStopping
+    after a validation.
+
+    Args:
+        hook: the name of the callback's hook.
+        call: at which call of the hook, counted from 0.
+    """
+
+    def __init__(self, hook: str, call: int) -> None:
+        self._calls_left = call
+        setattr(self, hook, self._hook)
+
+    def _hook(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.sanity_checking:
+            return
+        if self._calls_left == 0:
+            trainer.should_stop = True
+        self._calls_left -= 1
+
+
 class Fails(Callback):
     """Fails in one of several processes, before its sixth batch.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Command
+from conftest import TINY, Command, _child
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lightning.checkpoint_io import read_checkpoint
@@ -65,22 +65,34 @@ def assert_equal(a: Any, b: Any, where: str = "") -> None:
         assert a == b, f"{where}: {a} {b}"
 
 
+TWICE = ("--trainer.val_check_interval", "4")
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, fork_server: Any) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    process = fork_server.Process(target=_fit, args=(str(folder),))
+    return _fit(fork_server, tmp_path_factory.mktemp("uninterrupted"), SCHEDULED)
+
+
+@pytest.fixture(scope="module")
+def validated_twice(tmp_path_factory: pytest.TempPathFactory, fork_server: Any) -> dict[str, Any]:
+    """A run with a validation in the middle of each epoch."""
+    return _fit(fork_server, tmp_path_factory.mktemp("twice"), (*DECAYING, *TWICE))
+
+
+def _fit(fork_server: Any, folder: Path, flags: tuple[str, ...]) -> dict[str, Any]:
+    argv = ["fit", *TINY, *flags]
+    process = fork_server.Process(target=_child, args=(argv, str(folder), f"{folder}/.out", {}))
     process.start()
     process.join(120)
     return outcome(folder / "lightning_logs/version_0")
 
 
-def _fit(folder: str) -> None:
-    from conftest import _child
-
-    _child(["fit", *TINY, *SCHEDULED], folder, f"{folder}/.out", {})
-
-
 SAVE_OFTEN = ("--checkpoints.every_seconds", "0")
+
+
+def stop_at(hook: str, call: int) -> tuple[str, ...]:
+    argument = "--trainer.callbacks"
+    return (argument, "stand_ins.StopAt", f"{argument}.hook", hook, f"{argument}.call", str(call))
 
 
 def signal_at(hook: str, signal_name: str, call: int) -> tuple[str, ...]:
@@ -197,6 +209,42 @@ def test_more_epochs_are_what_they_would_have_been(command: Command, tmp_path: P
     assert command("fit", *flags, folder=parts).status == 0
     ends = [outcome(folder / "lightning_logs/version_0") for folder in (whole, parts)]
     assert_equal(ends[0], ends[1])
+
+
+LIMITS = [
+    (("--trainer.max_steps", "3"), "0 epochs and a part, 3 steps"),
+    (("--trainer.max_steps", str(STEPS)), f"1 epochs, {STEPS} steps"),
+    (("--trainer.max_steps", str(2 * STEPS - 1)), f"1 epochs and a part, {2 * STEPS - 1} steps"),
+    (stop_at("on_train_batch_end", 4), "0 epochs and a part, 5 steps"),
+    (stop_at("on_validation_end", 2), f"1 epochs and a part, {STEPS + 4} steps"),
+    (stop_at("on_validation_end", 3), f"2 epochs, {2 * STEPS} steps"),
+    (
+        (*stop_at("on_validation_end", 0), "--trainer.max_steps", "4"),
+        "0 epochs and a part, 4 steps",
+    ),
+]
+
+
+@pytest.mark.parametrize(("limit", "trained"), LIMITS)
+def test_an_epoch_that_was_cut_goes_on(
+    limit: tuple[str, ...], trained: str, command: Command, tmp_path: Path, validated_twice: Any
+) -> None:
+    ended = command("fit", *TINY, *DECAYING, *TWICE, *limit)
+    assert ended.status == 0
+    assert f"trained        {trained}\n" in ended.stdout
+    back = ("--trainer.callbacks", "null", "--trainer.max_steps", "-1")
+    assert command("fit", "--ckpt_path", "last", *back).status == 0
+    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), validated_twice)
+
+
+def test_enough_steps(command: Command, tmp_path: Path) -> None:
+    ended = command("fit", *TINY, "--trainer.max_steps", "5")
+    assert "--trainer.max_steps N" in ended.stdout
+    before = outcome(tmp_path / "lightning_logs/version_0")
+    ended = command("fit", "--ckpt_path", "last")
+    assert (ended.status, ended.stdout) == (0, "")
+    assert "give a larger --trainer.max_steps" in ended.stderr
+    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), before)
 
 
 def test_second_signal_stops_at_once(command: Command, tmp_path: Path) -> None:

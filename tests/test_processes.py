@@ -25,6 +25,7 @@ from test_exact_resume import (
     assert_equal,
     outcome,
     signal_at,
+    stop_at,
 )
 
 from cifar_lightning import CIFAR10DataModule
@@ -308,6 +309,15 @@ def test_resumed_to_the_bit(
     assert succeeded(several(2, "fit", *flags, "--trainer.callbacks", "null"))
     (run,) = [path.parent for path in tmp_path.glob("lightning_logs/*/checkpoints")]
     assert_equal(outcome(run), two_uninterrupted)
+
+
+def test_an_epoch_that_was_cut_goes_on(
+    several: Several, tmp_path: Path, two_uninterrupted: dict[str, Any]
+) -> None:
+    cut = stop_at("on_train_batch_end", 10)
+    assert succeeded(several(2, "fit", *TINY, *SCHEDULED, *cut))
+    assert succeeded(several(2, "fit", "--ckpt_path", "last", "--trainer.callbacks", "null"))
+    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), two_uninterrupted)
 
 
 @pytest.mark.parametrize(

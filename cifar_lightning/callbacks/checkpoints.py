@@ -29,7 +29,8 @@ class Checkpoints(Checkpoint):
     A checkpoint is taken just before a training batch, or after the last one: there everything
     of the batches before is done and logged, validation and end of epoch included. Lightning's
     ``ModelCheckpoint`` takes them between the optimizer's step and the logs of that step, which a
-    resumed run then lacks.
+    resumed run then lacks. A run that ``max_steps``, ``max_time`` or early stopping ends in the
+    middle of an epoch goes on in the middle of it.
 
     Args:
         every_seconds: ``last.ckpt`` is written this often, before the first step, and at the end of
@@ -66,6 +67,9 @@ class Checkpoints(Checkpoint):
         self._validation_progress: dict[str, Any] = {}
         self._folder: Path | None = None
         self._log_refused: OSError | None = None
+        self.in_mid_epoch = False
+        """Whether the run has ended before its last epoch's last batch."""
+        self._held_back: tuple[bool, int] | None = None
         self._agreement = Agreement()
         self.stop = Postponed()
         """The signal that asked the run to stop, if one did."""
@@ -86,6 +90,7 @@ class Checkpoints(Checkpoint):
         # Lightning's way to let all know of a signal is a broadcast before each step, for which a
         # GPU has to wait, and which hides that another process is gone.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        self._held_back, self.in_mid_epoch = None, False
         self._saved_at = time.monotonic()
         self._epoch_saved = trainer.current_epoch if self._resumed else None
         if self._resumed:
@@ -112,13 +117,27 @@ class Checkpoints(Checkpoint):
         due = time.monotonic() - self._saved_at >= self.every_seconds
         # 0 is no signal
         signum, due_somewhere = self._agreement.exchange(self.stop.signum or 0, int(due))
-        if epoch_begins or due_somewhere or self._best_before is not None or signum:
+        self.in_mid_epoch = self._held_back is not None
+        newly_best = self._best_before is not None
+        if epoch_begins or due_somewhere or newly_best or signum or self.in_mid_epoch:
             self._save(trainer)
         if signum:
             raise Interrupted(signum)
+        if self.in_mid_epoch:
+            raise StopIteration  # by which Lightning's loop ends
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._hold_back_stop(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._held_back is not None:
+            trainer.should_stop, trainer.fit_loop.epoch_loop.max_steps = self._held_back
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save(trainer)
+        if not self.in_mid_epoch:
+            self._save(trainer)
         signum, _ = self._agreement.settle(self.stop.signum or 0, 0)
         self.stop.signum = signum or None
         self.stop.remove()
@@ -131,6 +150,7 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
+        self._hold_back_stop(trainer)
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
             return
@@ -140,6 +160,17 @@ class Checkpoints(Checkpoint):
             metric = self.monitor.replace("/", "_")
             self.best_score, self.best_epoch = score, trainer.current_epoch
             self.best_name = f"epoch={trainer.current_epoch}-{metric}={score:.4f}.ckpt"
+
+    def _hold_back_stop(self, trainer: Trainer) -> None:
+        """Let a stop in the middle of an epoch wait until the next batch is about to begin:
+        Lightning ends the epoch there, and goes on with the next one when resumed."""
+        loop = trainer.fit_loop.epoch_loop
+        early = trainer.should_stop and trainer.fit_loop._can_stop_early
+        enough = 0 <= loop.max_steps <= trainer.global_step
+        if (early or enough) and not trainer.is_last_batch:
+            stop, max_steps = self._held_back or (False, loop.max_steps)
+            self._held_back = (stop or trainer.should_stop, max_steps)
+            trainer.should_stop, loop.max_steps = False, -1
 
     def better_of(self, score: Tensor | float | None) -> float | None:
         """The best score so far, or this one if it is better."""

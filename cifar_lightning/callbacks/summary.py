@@ -12,10 +12,10 @@ from cifar_lightning.callbacks.checkpoints import Checkpoints
 class RunSummary(Callback):
     """Writes ``summary.json`` into the run's folder and prints its essence.
 
-    ``epochs`` and ``global_step`` count what was trained; ``validated_on`` says which images
-    ``val/…`` is about, ``best`` is the epoch (from 0, as in the logs) with the best monitored
-    metric, its score and its checkpoint's path within the run; ``metrics`` are the last values of
-    all logged metrics.
+    ``epochs`` (whole ones) and ``global_step`` count what was trained; ``validated_on`` says which
+    images ``val/…`` is about, ``best`` is the epoch (from 0, as in the logs) with the best
+    monitored metric, its score and its checkpoint's path within the run; ``metrics`` are the last
+    values of all logged metrics.
     """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -26,14 +26,15 @@ class RunSummary(Callback):
             return
         run = checkpoints.run_folder(trainer)
         summary = {
-            "epochs": trainer.current_epoch,
+            "epochs": trainer.current_epoch - checkpoints.in_mid_epoch,
             "global_step": trainer.global_step,
             "validated_on": getattr(trainer.datamodule, "validated_on", None),
             "best": _best(checkpoints),
             "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
         }
         (run / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-        print(_text(run, checkpoints, summary))
+        limit = "max_steps" if 0 <= trainer.max_steps <= trainer.global_step else "max_epochs"
+        print(_text(run, checkpoints, summary, limit))
 
 
 def _best(checkpoints: Checkpoints) -> dict[str, Any] | None:
@@ -47,12 +48,13 @@ def _best(checkpoints: Checkpoints) -> dict[str, Any] | None:
     }
 
 
-def _text(run: Path, checkpoints: Checkpoints, summary: dict[str, Any]) -> str:
+def _text(run: Path, checkpoints: Checkpoints, summary: dict[str, Any], limit: str) -> str:
     metrics = summary["metrics"]
+    part = " and a part" if checkpoints.in_mid_epoch else ""
     from_here = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
     lines = [
         f"run            {from_here}",
-        f"trained        {summary['epochs']} epochs, {summary['global_step']:,} steps",
+        f"trained        {summary['epochs']} epochs{part}, {summary['global_step']:,} steps",
     ]
     if "train/loss_epoch" in metrics:
         lines.append(
@@ -74,6 +76,6 @@ def _text(run: Path, checkpoints: Checkpoints, summary: dict[str, Any]) -> str:
         ]
     lines += [
         f"look at it     tensorboard --logdir {from_here.parent}",
-        f"go on          python -m cifar_lightning fit --ckpt_path {newest} --trainer.max_epochs N",
+        f"go on          python -m cifar_lightning fit --ckpt_path {newest} --trainer.{limit} N",
     ]
     return "\n".join(lines)
