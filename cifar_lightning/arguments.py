@@ -37,7 +37,7 @@ class Parser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         options = [word for action in parser._actions for word in action.option_strings]
         command = parser.prog.replace(" [options]", "").replace("cifar_lightning ", "")
-        command = "" if command == "cifar_lightning" else f" {command}"
+        command = f" {command}" if command in COMMANDS else ""
         print(
             f"cifar_lightning: {one_sentence(message, options, sys.argv[1:])} "
             f"(python -m cifar_lightning{command} --help lists what there is)",
@@ -112,6 +112,8 @@ def _about(key: str, message: str) -> str:
     value = values[-1].strip() if values else ""
     if nested := re.match(r"NestedArg\(key='(.*?)', val='?(.*?)'?\)", value):
         key, value = f"{key}.{nested[1]}", nested[2]
+    if found := re.search(r"Multiple subclasses with name (\w+)\..*: (.*)\.", message):
+        return f"--{key} {found[1]}: there are several, give one in full: {found[2]}"
     if key in _CLASSES and re.search("dot import path|not accessible", message):
         value = re.sub(r"Namespace\(class_path='(.*?)'.*", r"\1", value)
         value = value or re.findall(r"path (?:but|string:) ?(\S+)", message)[-1]

@@ -89,6 +89,16 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((*FIT, "--model.net.num_classes", "7"), ("--model.net.num_classes 7", "10 classes"), 2),
     ((*FIT, "--model.net", "torch.nn.ReLU"), ("--model.net ReLU", "num_classes"), 2),
     ((*FIT, "--model.net", "stand_ins.OneOutput"), ("OneOutput", "10 classes"), 2),
+    (
+        (*FIT, "--model.lr_scheduler", "ReduceLROnPlateau"),
+        ("several", "torch.optim.lr_scheduler.ReduceLROnPlateau, pytorch_lightning.cli."),
+        2,
+    ),
+    (
+        (*FIT, "--model.lr_scheduler", "pytorch_lightning.cli.ReduceLROnPlateau"),
+        ("required: monitor", "cifar_lightning --help"),
+        2,
+    ),
     ((*FIT, "--checkpoints.monitor", "nope"), ("--checkpoints.monitor nope", "val/acc"), 2),
     ((*FIT, "--dashboard.pictures_every_n_epochs", "-1"), ("pictures_every_n_epochs -1",), 2),
     ((*FIT, "--dashboard.graph", "perhaps"), ("--dashboard.graph perhaps", "bool"), 2),
