@@ -406,7 +406,7 @@ class CLI(LightningCLI):
         # held until the process ends: two of them would overwrite each other's checkpoints
         self.lock = FileLock(run / ".lock")
         try:
-            self.lock.acquire(timeout=0)
+            self.lock.acquire(timeout=1)  # compare takes it for a moment, to see who is training
         except Timeout:
             raise UserError(
                 f"{run}: another process is training this run; wait for its end or stop it."
