@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from jsonargparse import Namespace, lazy_instance
 from jsonargparse.typing import restricted_number_type
 from pytorch_lightning import Callback, Trainer
@@ -63,14 +62,7 @@ from cifar_lightning.resume import (
     against_the_past,
     say_what_configs_lost,
 )
-from cifar_lightning.runs import (
-    Found,
-    branch,
-    find_checkpoint,
-    is_newest_run,
-    is_newest_state,
-    new_run,
-)
+from cifar_lightning.runs import Found, find_checkpoint, is_newest_run, open_run
 
 log = logging.getLogger(__name__)
 
@@ -379,18 +371,8 @@ class CLI(LightningCLI):
         log.info("Predictions of %s for %s: %s", self.found.path, what, folder / "predictions.*")
 
     def _open_run(self) -> None:
-        """Choose the folder of the run, and write down what was asked for."""
-        logs = self._logs()
-        found = self.found
-        if found is None or found.run is None:
-            self.run = new_run(logs)
-        elif is_newest_state(found):
-            self.run = found.run
-        else:
-            self.run = new_run(logs)
-            branch(found, self.run)
-            log.info("%s has gone on from there since: this run branches off.", found.run)
-        self._lock(self.run)
+        """Open the folder of the run, and write down what was asked for."""
+        self.run, self.lock = open_run(self._logs(), self.found)
         if self.own_loggers:
             self.trainer.loggers = [RunTensorBoardLogger(self.run), MetricsCSV(self.run)]
         if (job := slurm.job_id()) is not None:
@@ -401,16 +383,6 @@ class CLI(LightningCLI):
             path = self.run / f"config-resume-{number}.yaml"
             number += 1
         path.write_text(yaml.safe_dump(self._plain(self.config), sort_keys=False))
-
-    def _lock(self, run: Path) -> None:
-        # held until the process ends: two of them would overwrite each other's checkpoints
-        self.lock = FileLock(run / ".lock")
-        try:
-            self.lock.acquire(timeout=1)  # compare takes it for a moment, to see who is training
-        except Timeout:
-            raise UserError(
-                f"{run}: another process is training this run; wait for its end or stop it."
-            ) from None
 
     def _introduce(self, model: ImageClassifier, data: CIFAR10DataModule) -> None:
         parameters = sum(p.numel() for p in model.net.parameters())

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from cifar_lightning.checkpoint_io import read_checkpoint
 from cifar_lightning.errors import UserError
 from cifar_lightning.loggers import event_files
@@ -26,23 +28,29 @@ class Found(NamedTuple):
         return self.path.parent.parent if inside else None
 
 
-def new_run(logs: Path) -> Path:
-    """Create the next ``version_N``; of several processes each gets its own."""
+def open_run(logs: Path, found: Found | None) -> tuple[Path, FileLock]:
+    """The folder of a run that begins, or goes on from a checkpoint, and the lock that keeps other
+    processes from it: two would overwrite each other's checkpoints.
+
+    Raises:
+        UserError: another process is training it, or it cannot be made.
+    """
+    if found is None or found.run is None:
+        run = _new_run(logs)
+    elif _is_newest_state(found):
+        run = found.run
+    else:
+        run = _new_run(logs)
+        _branch(found, run)
+        log.info("%s has gone on from there since: this run branches off.", found.run)
+    lock = FileLock(run / ".lock")
     try:
-        logs.mkdir(parents=True, exist_ok=True)
-        number = max((_number(run) for run in _runs(logs)), default=-1) + 1
-        while True:
-            run = logs / f"version_{number}"
-            try:
-                run.mkdir()
-                return run
-            except FileExistsError:
-                number += 1
-    except OSError as error:
+        lock.acquire(timeout=1)  # compare takes it for a moment, to see who is training
+    except Timeout:
         raise UserError(
-            f"{logs} cannot hold a new run ({error.strerror}): make it a writable folder, or "
-            "choose another place with --trainer.default_root_dir."
-        ) from error
+            f"{run}: another process is training this run; wait for its end or stop it."
+        ) from None
+    return run, lock
 
 
 def find_checkpoint(name: str, logs: Path) -> Found:
@@ -94,7 +102,26 @@ def is_newest_run(run: Path) -> bool:
     return all(_number(other) <= _number(run) for other in _runs(run.parent))
 
 
-def is_newest_state(found: Found) -> bool:
+def _new_run(logs: Path) -> Path:
+    """Create the next ``version_N``; of several processes each gets its own."""
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        number = max((_number(run) for run in _runs(logs)), default=-1) + 1
+        while True:
+            run = logs / f"version_{number}"
+            try:
+                run.mkdir()
+                return run
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise UserError(
+            f"{logs} cannot hold a new run ({error.strerror}): make it a writable folder, or "
+            "choose another place with --trainer.default_root_dir."
+        ) from error
+
+
+def _is_newest_state(found: Found) -> bool:
     """Whether nothing newer than ``found`` can be read in its run: to go on there loses nothing."""
     if found.path.name == "last.ckpt" or found.run is None:
         return True
@@ -105,7 +132,7 @@ def is_newest_state(found: Found) -> bool:
     return bool(last["global_step"] <= found.content["global_step"])
 
 
-def branch(found: Found, run: Path) -> None:
+def _branch(found: Found, run: Path) -> None:
     """Give a new run the history of the run that ``found`` lies in, as a copy: its logs, and the
     best checkpoint up to there. The old run is left as it is."""
     if found.run is None:
