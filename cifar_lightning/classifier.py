@@ -102,7 +102,8 @@ class ImageClassifier(LightningModule):
         self._make_optimizer = optimizer
         self._make_lr_scheduler = lr_scheduler
         self._lr_scheduler_interval = lr_scheduler_interval
-        self._validated_at = -1
+        self.validated_at = -1
+        """The step of the newest validation; -1 before the first."""
         self.is_log_step = False
         """Whether the step at hand is one of those that are logged, from ``training_step`` on."""
         self.step_metrics: dict[str, Tensor | float] = {}
@@ -217,7 +218,7 @@ class ImageClassifier(LightningModule):
         self._close_window()
         means = self.epoch.means("train/{}_epoch")
         self.log_dict(means)
-        if self._validated_at == self.global_step:
+        if self.validated_at == self.global_step:
             now = self.trainer.callback_metrics
             if not self.label_smoothing:
                 self.log("gap/loss", now["val/loss"] - means["train/loss_epoch"])
@@ -231,7 +232,7 @@ class ImageClassifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.evaluation.total().means(self._named("val/{}")), prog_bar=True)
-        self._validated_at = self.global_step
+        self.validated_at = self.global_step
 
     def on_test_epoch_start(self) -> None:
         self.evaluation.reset()

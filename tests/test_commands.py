@@ -47,6 +47,13 @@ def test_fit_leaves_a_run(command: Command, tmp_path: Path) -> None:
     assert "\r" not in ended.stdout + ended.stderr  # no terminal, no bar
 
 
+def test_an_epoch_without_validation_shows_none(command: Command) -> None:
+    ended = command("fit", *TINY, "--trainer.check_val_every_n_epoch", "2")
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("epoch")]
+    assert ["val loss" in line for line in lines] == [False, True, False]
+    assert "(earlier, held-out training images)" in ended.stdout
+
+
 def shown(name: str, table: str) -> float:
     found = re.search(rf"{name} +│ +([\d.]+)", table)
     assert found, table

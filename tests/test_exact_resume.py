@@ -247,6 +247,15 @@ def test_enough_steps(command: Command, tmp_path: Path) -> None:
     assert_equal(outcome(tmp_path / "lightning_logs/version_0"), before)
 
 
+def test_enough_time(command: Command, tmp_path: Path) -> None:
+    no_time = ("--trainer.max_time", "00:00:00:00")
+    ended = command("fit", *TINY, *no_time)
+    assert (ended.status, "go on" in ended.stdout) == (0, False)  # there is nothing to go on from
+    assert command("fit", *TINY, "--trainer.max_epochs", "1").status == 0
+    ended = command("fit", "--ckpt_path", "last", "--trainer.max_epochs", "2", *no_time)
+    assert (ended.status, "--trainer.max_time DD:HH:MM:SS" in ended.stdout) == (0, True)
+
+
 def test_second_signal_stops_at_once(command: Command, tmp_path: Path) -> None:
     at = (*signal_at("on_train_batch_start", "SIGINT", 5), "--trainer.callbacks.times", "2")
     ended = command("fit", *TINY, *at, *SAVE_OFTEN)

@@ -113,7 +113,8 @@ class EpochLine(Callback):
             f"epoch {trainer.current_epoch:>3}{of_all}"
             f"  train loss {metrics['train/loss_epoch']:.4f} acc {metrics['train/acc_epoch']:.2%}"
         )
-        if "val/loss" in metrics:
+        module = trainer.lightning_module
+        if isinstance(module, ImageClassifier) and module.validated_at == trainer.global_step:
             line += f"  val loss {metrics['val/loss']:.4f} acc {metrics['val/acc']:.2%}"
         checkpoints = trainer.checkpoint_callback
         new_best = (

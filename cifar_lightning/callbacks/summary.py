@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Timer
 
 from cifar_lightning.callbacks.checkpoints import Checkpoints
 
@@ -33,8 +34,17 @@ class RunSummary(Callback):
             "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
         }
         (run / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-        limit = "max_steps" if 0 <= trainer.max_steps <= trainer.global_step else "max_epochs"
-        print(_text(run, checkpoints, summary, limit))
+        fresh = getattr(pl_module, "validated_at", None) == trainer.global_step
+        print(_text(run, checkpoints, summary, _limit(trainer), fresh))
+
+
+def _limit(trainer: Trainer) -> str:
+    """What has to be larger for the run to go on."""
+    timers = [c for c in trainer.callbacks if isinstance(c, Timer)]
+    if any((timer.time_remaining() or 0) <= 0 for timer in timers):
+        return "--trainer.max_time DD:HH:MM:SS"
+    enough_steps = 0 <= trainer.max_steps <= trainer.global_step
+    return "--trainer.max_steps N" if enough_steps else "--trainer.max_epochs N"
 
 
 def _best(checkpoints: Checkpoints) -> dict[str, Any] | None:
@@ -48,7 +58,9 @@ def _best(checkpoints: Checkpoints) -> dict[str, Any] | None:
     }
 
 
-def _text(run: Path, checkpoints: Checkpoints, summary: dict[str, Any], limit: str) -> str:
+def _text(
+    run: Path, checkpoints: Checkpoints, summary: dict[str, Any], limit: str, fresh: bool
+) -> str:
     metrics = summary["metrics"]
     part = " and a part" if checkpoints.in_mid_epoch else ""
     from_here = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
@@ -64,7 +76,7 @@ def _text(run: Path, checkpoints: Checkpoints, summary: dict[str, Any], limit: s
     if "val/loss" in metrics:
         lines.append(
             f"validation     loss {metrics['val/loss']:.4f}  acc {metrics['val/acc']:.2%}"
-            f"  (last epoch, {summary['validated_on']})"
+            f"  ({'last epoch' if fresh else 'earlier'}, {summary['validated_on']})"
         )
     newest = from_here / "checkpoints" / "last.ckpt"
     if checkpoints.best_score is not None and checkpoints.best_epoch is not None:
@@ -74,8 +86,7 @@ def _text(run: Path, checkpoints: Checkpoints, summary: dict[str, Any], limit: s
             f" {checkpoints.monitor} {checkpoints.best_score:.4f}",
             f"test it        python -m cifar_lightning test --ckpt_path {newest_or_best}",
         ]
-    lines += [
-        f"look at it     tensorboard --logdir {from_here.parent}",
-        f"go on          python -m cifar_lightning fit --ckpt_path {newest} --trainer.{limit} N",
-    ]
+    lines.append(f"look at it     tensorboard --logdir {from_here.parent}")
+    if newest.exists():
+        lines.append(f"go on          python -m cifar_lightning fit --ckpt_path {newest} {limit}")
     return "\n".join(lines)
