@@ -171,7 +171,9 @@ def device_name(device: torch.device) -> str:
     if cpuinfo.exists():
         models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = models[0].split(":")[1].strip() if models else name
-    return f"{device.type}: {name or platform.machine()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    what = "thread" if threads == 1 else "threads"
+    return f"{device.type}: {name or platform.machine()}, {threads} {what}"
 
 
 def _devices(trainer: Trainer) -> str:
