@@ -7,9 +7,9 @@ import threading
 import warnings
 from importlib.metadata import version
 
-from cifar_lightning.commands import HELP
+from cifar_lightning.commands.names import HELP
 from cifar_lightning.errors import UserError, process_number
-from cifar_lightning.interrupts import Interrupted, stop_at_once
+from cifar_lightning.processes.signals import Interrupted, stop_at_once
 
 
 def main() -> None:
@@ -41,8 +41,8 @@ def main() -> None:
 
 
 def _say(error: UserError) -> None:
-    if "cifar_lightning.launch" in sys.modules:  # else there is but this process
-        from cifar_lightning.launch import is_said
+    if "cifar_lightning.processes.launch" in sys.modules:  # else there is but this process
+        from cifar_lightning.processes.launch import is_said
 
         if is_said(error):
             return
@@ -57,19 +57,19 @@ def _run(argv: list[str]) -> None:
     elif first == "--version":
         print(f"cifar_lightning {version('cifar_lightning')}")
     elif first == "compare":
-        from cifar_lightning.compare import compare
+        from cifar_lightning.commands.compare import compare
 
         compare(argv[1:])
     elif first == "export":
-        from cifar_lightning.export import export
+        from cifar_lightning.commands.export import export
 
         export(argv[1:])
     elif first == "bench":
-        from cifar_lightning.bench import bench
+        from cifar_lightning.bench.bench import bench
 
         bench(argv[1:])
     else:
-        from cifar_lightning.cli import run
+        from cifar_lightning.cli.lightning_cli import run
 
         run()
 

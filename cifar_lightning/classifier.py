@@ -14,11 +14,11 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifar_lightning.errors import DivergedError
+from cifar_lightning.metrics import LossAccuracyMeter
 from cifar_lightning.models import Network
 from cifar_lightning.models.initialisation import kaiming_
-from cifar_lightning.processes import gather, rank, world_size
+from cifar_lightning.processes.collectives import all_gather, rank, world_size
 from cifar_lightning.schedules import make_schedule, spans_run
-from cifar_lightning.sums import Sums
 
 _WINDOW = ("window.loss", "window.right", "window.images")
 _WINDOWS = "windows"  # entry of a checkpoint: these of each process, where there are several
@@ -110,9 +110,9 @@ class ImageClassifier(LightningModule):
         """What is logged of it; callbacks add theirs, up to their ``on_train_batch_end``."""
         # What was summed up so far in an unfinished epoch belongs to the state of training: it
         # travels in the checkpoint's state_dict.
-        self.window = Sums(persistent=True)
-        self.epoch = Sums(persistent=True)  # over all processes; the window is each one's own
-        self.evaluation = Sums()
+        self.window = LossAccuracyMeter(persistent=True)
+        self.epoch = LossAccuracyMeter(persistent=True)
+        self.evaluation = LossAccuracyMeter()
         # DDP would put the sums of process 0 into all others at every step
         self._ddp_params_and_buffers_to_ignore = [
             name for name, _ in self.named_buffers() if not name.startswith("net.")
@@ -208,7 +208,7 @@ class ImageClassifier(LightningModule):
             checkpoint["state_dict"][name] = torch.full_like(own[name], value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        windows = gather(self.window.values.tolist())
+        windows = all_gather(self.window.values.tolist())
         # the checkpoint before is the last good one: it must stay
         self._check_loss(sum(window[0] for window in windows))
         if world_size() > 1:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:  # it imports torch, which `compare` does without
-    from cifar_lightning.evaluation import Evaluation
+    from cifar_lightning.metrics import Evaluation
 
 # The colours of Okabe and Ito, less yellow, https://jfly.uni-koeln.de/color/
 BLUE, ORANGE = "#0072B2", "#D55E00"

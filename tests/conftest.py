@@ -73,7 +73,7 @@ def _obey_permissions() -> None:
 def fork_server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["cifar_lightning.cli", "cifar_lightning.__main__", "cifar_lightning.figures"]
+        ["cifar_lightning.cli.lightning_cli", "cifar_lightning.__main__", "cifar_lightning.figures"]
     )
     return context
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from PIL import Image
 from test_exact_resume import assert_equal, outcome
 
-from cifar_lightning.checkpoint_io import DurableCheckpointIO, read_checkpoint
+from cifar_lightning.runs.checkpoint_io import DurableCheckpointIO, read_checkpoint
 
 SAVE_OFTEN = ("--checkpoints.every_seconds", "0")
 

@@ -16,8 +16,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cifar_lightning import CIFAR10DataModule
 from cifar_lightning.data import Shapes
-from cifar_lightning.evaluation import Evaluation
 from cifar_lightning.figures import confusion_matrix
+from cifar_lightning.metrics import Evaluation
 
 SHAPES = Shapes(300).class_names
 PICTURES = {

@@ -12,7 +12,7 @@ import torch
 from conftest import TINY, Command, _child
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cifar_lightning.checkpoint_io import read_checkpoint
+from cifar_lightning.runs.checkpoint_io import read_checkpoint
 
 EPOCHS, STEPS = 3, 8  # of a TINY run
 SCHEDULED = (

@@ -29,9 +29,9 @@ from test_exact_resume import (
 )
 
 from cifar_lightning import CIFAR10DataModule
-from cifar_lightning.checkpoint_io import read_checkpoint
 from cifar_lightning.data import Shapes
-from cifar_lightning.processes import share
+from cifar_lightning.processes.collectives import shard
+from cifar_lightning.runs.checkpoint_io import read_checkpoint
 
 TWO = pytest.param(2, id="two")
 MORE = [pytest.param(n, marks=pytest.mark.slow) for n in (3, 4)]
@@ -110,7 +110,7 @@ def succeeded(ended: list[Finished]) -> bool:
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 16, 63, 64])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_every_image_of_a_batch_has_one_process(size: int, count: int) -> None:
-    shares = [list(range(size))[share(size, rank, count)] for rank in range(count)]
+    shares = [list(range(size))[shard(size, rank, count)] for rank in range(count)]
     assert [image for mine in shares for image in mine] == list(range(size))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

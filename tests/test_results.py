@@ -172,7 +172,7 @@ def test_pt2_and_safetensors(command: Command, run: Path, tmp_path: Path) -> Non
 def test_a_file_that_differs_is_refused(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cifar_lightning import export
+    from cifar_lightning.commands import export
     from cifar_lightning.errors import UserError
 
     # PyTorch itself is off by more than is let pass

@@ -10,7 +10,8 @@ import torch
 from conftest import TINY, Command
 from torch.nn import functional as F
 
-from cifar_lightning import AlexNet, bench
+from cifar_lightning import AlexNet
+from cifar_lightning.bench import bench
 from cifar_lightning.data import Shapes
 from cifar_lightning.data.randomness import epoch_order, stratified_split
 

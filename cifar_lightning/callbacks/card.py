@@ -18,10 +18,10 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.utils.tensorboard.summary import hparams
 
-from cifar_lightning.callbacks.checkpoints import Checkpoints
 from cifar_lightning.data import CIFAR10DataModule
-from cifar_lightning.loggers import to_tensorboard
 from cifar_lightning.models.cost import count_parameters, flops_per_image
+from cifar_lightning.runs.checkpoints import Checkpoints
+from cifar_lightning.runs.loggers import to_tensorboard
 
 log = logging.getLogger(__name__)
 

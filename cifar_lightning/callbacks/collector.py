@@ -6,8 +6,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from cifar_lightning.evaluation import Evaluation
-from cifar_lightning.processes import in_order
+from cifar_lightning.metrics import Evaluation
+from cifar_lightning.processes.collectives import in_order
 
 
 class Collector(Callback):

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
-from cifar_lightning.loggers import to_tensorboard
+from cifar_lightning.runs.loggers import to_tensorboard
 
 
 class ChartLayout(Callback):

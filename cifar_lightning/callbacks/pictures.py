@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.data import CIFAR10DataModule
-from cifar_lightning.loggers import to_tensorboard
+from cifar_lightning.runs.loggers import to_tensorboard
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

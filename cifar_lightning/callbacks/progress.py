@@ -8,8 +8,8 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from cifar_lightning.callbacks.checkpoints import Checkpoints
 from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.runs.checkpoints import Checkpoints
 
 
 class Bar(TQDMProgressBar):

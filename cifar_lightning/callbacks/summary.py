@@ -7,7 +7,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Timer
 
-from cifar_lightning.callbacks.checkpoints import Checkpoints
+from cifar_lightning.runs.checkpoints import Checkpoints
 
 
 class RunSummary(Callback):

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from cifar_lightning.data.source import LabelledImages
-from cifar_lightning.processes import share
+from cifar_lightning.processes.collectives import shard
 
 
 class Batches:
@@ -56,7 +56,7 @@ class Batches:
         draws = None if self._draws is None else self._draws(epoch).to(images.device)
         for batch in range(first, len(self)):
             whole = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
-            mine = share(len(order[whole]), *self._process)
+            mine = shard(len(order[whole]), *self._process)
             index = order[whole][mine]
             # not images[index], which takes twelve times as long for uint8 on a CPU
             chosen = images.index_select(0, index), labels.index_select(0, index)

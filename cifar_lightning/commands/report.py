@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_lightning.evaluation import Evaluation
+from cifar_lightning.metrics import Evaluation
 
 
 def write_report(

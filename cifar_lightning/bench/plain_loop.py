@@ -25,7 +25,7 @@ WARM_UP = 5
 """Steps of a loop that are not counted."""
 
 
-class HandWritten:
+class PlainLoop:
     """Loops over the data of a data module, with the network and optimizer of a classifier.
 
     Args:

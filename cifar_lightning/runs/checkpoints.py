@@ -10,10 +10,10 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from cifar_lightning.interrupts import Interrupted, Postponed
-from cifar_lightning.loggers import Rewindable
-from cifar_lightning.processes import Agreement, from_first, world_size
-from cifar_lightning.slurm import requeue_signal
+from cifar_lightning.processes.collectives import AsyncAllReduceMax, broadcast, world_size
+from cifar_lightning.processes.signals import GracefulStop, Interrupted
+from cifar_lightning.processes.slurm import requeue_signal
+from cifar_lightning.runs.loggers import Rewindable
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ class Checkpoints(Checkpoint):
         self.in_mid_epoch = False
         """Whether the run has ended before its last epoch's last batch."""
         self._held_back: tuple[bool, int] | None = None
-        self._agreement = Agreement()
-        self.stop = Postponed()
+        self._agreement = AsyncAllReduceMax()
+        self.stop = GracefulStop()
         """The signal that asked the run to stop, if one did."""
 
     def run_folder(self, trainer: Trainer) -> Path:
@@ -256,7 +256,7 @@ class Checkpoints(Checkpoint):
         except OSError as error:
             unsaved = f"{path} could not be written ({error.strerror or error})"
             log.warning("%s; the older checkpoint is kept, training goes on", unsaved)
-        self.unsaved = from_first(unsaved)
+        self.unsaved = broadcast(unsaved)
         return self.unsaved is None
 
     def _remove_superseded(self, trainer: Trainer) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Callback
 
 
-class Together(Callback):
+class CallbackList(Callback):
     """Calls its parts in order, each at the hooks that it has.
 
     Lightning spends 2 µs on every callback at every hook of a step, also where the callback does

@@ -27,7 +27,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def share(size: int, rank: int, world_size: int) -> slice:
+def shard(size: int, rank: int, world_size: int) -> slice:
     """The places of one process in a batch of ``size`` images: processes differ by one image at
     most, and may have none."""
     each, more = divmod(size, world_size)
@@ -35,7 +35,7 @@ def share(size: int, rank: int, world_size: int) -> slice:
     return slice(first, first + each + (rank < more))
 
 
-def sum_over_processes(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum of a tensor over all processes, on its own device."""
     if world_size() == 1:
         return values
@@ -44,7 +44,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return total
 
 
-def gather(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """A picklable value of each process, by rank."""
     if world_size() == 1:
         return [value]
@@ -53,7 +53,7 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def from_first(value: T) -> T:
+def broadcast(value: T) -> T:
     """The picklable value of process 0."""
     if world_size() == 1:
         return value
@@ -70,11 +70,11 @@ def in_order(parts: list[Tensor]) -> list[Tensor]:
     """
     if world_size() == 1:
         return parts
-    everyone = gather([part.cpu() for part in parts])
+    everyone = all_gather([part.cpu() for part in parts])
     return [part for batch in zip(*everyone, strict=True) for part in batch]
 
 
-class Agreement:
+class AsyncAllReduceMax:
     """Numbers that all processes act upon at the same step: the largest that any of them has.
 
     With several processes the answer comes one call later. It has crossed the network by then,

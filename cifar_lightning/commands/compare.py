@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from cifar_lightning.commands import CommandParser
+from cifar_lightning.commands.names import CommandParser
 from cifar_lightning.errors import UserError
-from cifar_lightning.run_folder import Run, read_run
+from cifar_lightning.runs.record import Run, read_run
 
 # Test accuracies in % after each epoch of "Recognising CIFAR-10 with deep learning (2)", AlexNet;
 # the original images, chosen on the test images.

@@ -13,11 +13,11 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cifar_lightning.callbacks.checkpoints import KEY
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UsageError, UserError
-from cifar_lightning.runs import Found
+from cifar_lightning.runs.checkpoints import KEY
+from cifar_lightning.runs.folders import LoadedCheckpoint
 
 # Of Lightning's arguments those that it takes below this, to train nothing or to stumble later;
 # −1 stands for "no end" where it may.
@@ -131,7 +131,7 @@ def check_num_classes(model: ImageClassifier, data: CIFAR10DataModule, asked: in
         )
 
 
-def check_images(fingerprint: str | None, found: Found) -> None:
+def check_images(fingerprint: str | None, found: LoadedCheckpoint) -> None:
     """Whether a run goes on with the images that it was trained on. Raises UserError."""
     before = found.content[KEY]["data"]
     if before not in (None, fingerprint):
@@ -141,7 +141,7 @@ def check_images(fingerprint: str | None, found: Found) -> None:
         )
 
 
-def check_weights(model: ImageClassifier, found: Found) -> None:
+def check_weights(model: ImageClassifier, found: LoadedCheckpoint) -> None:
     """Whether the checkpoint's weights are those of this network. Raises UserError."""
     own, theirs = (
         {name: tuple(w.shape) for name, w in state.items() if name.startswith("net.")}

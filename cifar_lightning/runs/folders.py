@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from cifar_lightning.checkpoint_io import read_checkpoint
 from cifar_lightning.errors import UserError
-from cifar_lightning.loggers import event_files
+from cifar_lightning.processes import slurm
+from cifar_lightning.runs.checkpoint_io import read_checkpoint
+from cifar_lightning.runs.loggers import event_files
 
 log = logging.getLogger(__name__)
 
 
-class Found(NamedTuple):
+class LoadedCheckpoint(NamedTuple):
     """A checkpoint that was read, and where."""
 
     path: Path
@@ -28,7 +29,7 @@ class Found(NamedTuple):
         return self.path.parent.parent if inside else None
 
 
-def open_run(logs: Path, found: Found | None) -> tuple[Path, FileLock]:
+def open_run(logs: Path, found: LoadedCheckpoint | None) -> tuple[Path, FileLock]:
     """The folder of a run that begins, or goes on from a checkpoint, and the lock that keeps other
     processes from it: two would overwrite each other's checkpoints.
 
@@ -53,7 +54,7 @@ def open_run(logs: Path, found: Found | None) -> tuple[Path, FileLock]:
     return run, lock
 
 
-def find_checkpoint(name: str, logs: Path) -> Found:
+def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
     """Read the checkpoint that ``last``, ``best`` or a path stands for.
 
     ``last`` and ``best`` are those of the newest run under ``logs`` that has any. Where the
@@ -64,7 +65,7 @@ def find_checkpoint(name: str, logs: Path) -> Found:
     """
     if name not in ("last", "best"):
         path = Path(name).expanduser()
-        return Found(path, read_checkpoint(path))
+        return LoadedCheckpoint(path, read_checkpoint(path))
     for run in sorted(_runs(logs), key=_number, reverse=True):
         last, kept = run / "checkpoints" / "last.ckpt", _kept_for_their_score(run)
         # a file is kept for its score when it beats all before: the newest is the best
@@ -74,7 +75,7 @@ def find_checkpoint(name: str, logs: Path) -> Found:
         problems = []
         for path in candidates:
             try:
-                found = Found(path, read_checkpoint(path))
+                found = LoadedCheckpoint(path, read_checkpoint(path))
             except UserError as error:
                 problems.append(str(error))
                 continue
@@ -88,12 +89,16 @@ def find_checkpoint(name: str, logs: Path) -> Found:
     )
 
 
-def newest_run_of_job(logs: Path, job: str) -> Path | None:
-    """The newest run that a SLURM job began and that has a checkpoint; None if there is none."""
+def checkpoint_of_job(logs: Path) -> Path | None:
+    """``last.ckpt`` of the newest run that this SLURM job began before it was queued again; None
+    outside of such a job, or if the run had none yet."""
+    if not slurm.was_requeued():
+        return None
     for run in sorted(_runs(logs), key=_number, reverse=True):
         mark = run / "slurm_job"
-        if mark.exists() and mark.read_text() == job:
-            return run if (run / "checkpoints" / "last.ckpt").exists() else None
+        if mark.exists() and mark.read_text() == slurm.job_id():
+            last = run / "checkpoints" / "last.ckpt"
+            return last if last.exists() else None
     return None
 
 
@@ -121,7 +126,7 @@ def _new_run(logs: Path) -> Path:
         ) from error
 
 
-def _is_newest_state(found: Found) -> bool:
+def _is_newest_state(found: LoadedCheckpoint) -> bool:
     """Whether nothing newer than ``found`` can be read in its run: to go on there loses nothing."""
     if found.path.name == "last.ckpt" or found.run is None:
         return True
@@ -132,7 +137,7 @@ def _is_newest_state(found: Found) -> bool:
     return bool(last["global_step"] <= found.content["global_step"])
 
 
-def _branch(found: Found, run: Path) -> None:
+def _branch(found: LoadedCheckpoint, run: Path) -> None:
     """Give a new run the history of the run that ``found`` lies in, as a copy: its logs, and the
     best checkpoint up to there. The old run is left as it is."""
     if found.run is None:

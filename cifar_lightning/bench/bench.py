@@ -23,13 +23,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
-from cifar_lightning.callbacks import Checkpoints, Together
+from cifar_lightning.bench.plain_loop import WARM_UP, PlainLoop
+from cifar_lightning.callbacks import CallbackList, Checkpoints
 from cifar_lightning.callbacks.card import device_name, versions
 from cifar_lightning.classifier import ImageClassifier
-from cifar_lightning.cli import CLI, quiet_lightning
+from cifar_lightning.cli.lightning_cli import CLI, quiet_lightning
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UsageError
-from cifar_lightning.handwritten import WARM_UP, HandWritten
 
 # Many short rounds rather than few long ones: what a machine does beside it drifts.
 _ROUNDS = 8
@@ -56,13 +56,13 @@ class Bench(CLI):
                 "data": type(data.source).__name__,
                 "batch_size": data.batch_size,
                 "precision": str(self.trainer.precision),
-                **self._measure(HandWritten(model, data, self.trainer)),
+                **self._measure(PlainLoop(model, data, self.trainer)),
             }
         path = Path("bench.json")
         path.write_text(json.dumps(report, indent=2) + "\n")
         print(f"{_table(report)}\n\n{path}")
 
-    def _measure(self, by_hand: HandWritten) -> dict[str, Any]:
+    def _measure(self, by_hand: PlainLoop) -> dict[str, Any]:
         _say("choosing the number of steps and of loader processes")
         # within one epoch: what its end costs is measured apart
         most = len(self.datamodule.training_batches()) - WARM_UP - 1
@@ -148,7 +148,7 @@ class Bench(CLI):
         for callback in self.trainer.callbacks:
             if isinstance(callback, Checkpoints):
                 save.watch(callback, "_write")
-            elif isinstance(callback, Together):
+            elif isinstance(callback, CallbackList):
                 for part in callback.parts:
                     if type(part).__module__ in _DASHBOARD:
                         for hook in (name for name in dir(Callback) if name.startswith("on_")):

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lightning.callbacks.card import git_state
-from cifar_lightning.callbacks.checkpoints import KEY
 from cifar_lightning.classifier import ImageClassifier
-from cifar_lightning.commands import CommandParser
+from cifar_lightning.commands.names import CommandParser
+from cifar_lightning.commands.predictions import find_pictures, load_pictures, picture_side
 from cifar_lightning.data import Shapes
 from cifar_lightning.errors import UsageError, UserError
-from cifar_lightning.predictions import find_pictures, load_pictures, picture_side
-from cifar_lightning.runs import Found, find_checkpoint
+from cifar_lightning.runs.checkpoints import KEY
+from cifar_lightning.runs.folders import LoadedCheckpoint, find_checkpoint
 
 TOLERANCE = 1e-4
 """The largest difference of a probability between the file and PyTorch that is let pass."""
@@ -130,7 +130,7 @@ def _images(paths: Sequence[str] | None, side: int) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 255
 
 
-def _about(found: Found) -> dict[str, str]:
+def _about(found: LoadedCheckpoint) -> dict[str, str]:
     """What travels in the file: names to texts, as all three formats take them."""
     ours = found.content[KEY]
     git = git_state()

@@ -37,7 +37,7 @@ def stop_at_once() -> None:
         signal.signal(signum, handler)
 
 
-class Postponed:
+class GracefulStop:
     """While installed, the first signal is only noted; the second stops at once."""
 
     def __init__(self) -> None:

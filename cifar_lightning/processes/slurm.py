@@ -3,12 +3,9 @@
 import logging
 import os
 import subprocess
-from pathlib import Path
 
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import Trainer
-
-from cifar_lightning.runs import newest_run_of_job
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +37,6 @@ def requeue() -> None:
         log.warning("SLURM job %s could not be queued again: %s", job, ended.stderr.strip())
 
 
-def checkpoint_to_go_on_from(logs: Path) -> str | None:
-    """The newest state of the run that this job had begun before it was queued again."""
-    job = job_id()
-    if job is None or int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
-        return None
-    run = newest_run_of_job(logs, job)
-    return None if run is None else str(run / "checkpoints" / "last.ckpt")
+def was_requeued() -> bool:
+    """Whether this job has been in the queue again, and may have a run to go on with."""
+    return job_id() is not None and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0

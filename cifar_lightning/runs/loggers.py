@@ -21,7 +21,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from cifar_lightning.checkpoint_io import flush_folder
+from cifar_lightning.runs.checkpoint_io import flush_folder
 
 log = logging.getLogger(__name__)
 

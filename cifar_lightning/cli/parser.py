@@ -12,7 +12,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cifar_lightning.commands import COMMANDS
+from cifar_lightning.commands.names import COMMANDS
 from cifar_lightning.data import Source
 from cifar_lightning.errors import UsageError
 from cifar_lightning.models import Network

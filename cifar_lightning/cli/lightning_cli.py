@@ -14,21 +14,18 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from cifar_lightning import slurm
-from cifar_lightning.arguments import Parser, check_config
 from cifar_lightning.callbacks import (
     Bar,
+    CallbackList,
     Checkpoints,
     Dashboard,
     EpochLine,
     RunSummary,
     Speed,
-    Together,
 )
-from cifar_lightning.callbacks.checkpoints import FORMAT, KEY
 from cifar_lightning.callbacks.collector import Collector
-from cifar_lightning.checkpoint_io import DurableCheckpointIO
-from cifar_lightning.checks import (
+from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.cli.checks import (
     check_compiler,
     check_images,
     check_length,
@@ -40,29 +37,38 @@ from cifar_lightning.checks import (
     check_weights,
     has_batch_norm,
 )
-from cifar_lightning.classifier import ImageClassifier
-from cifar_lightning.data import CIFAR10, CIFAR10DataModule
-from cifar_lightning.errors import DivergedError, UsageError, UserError, process_number
-from cifar_lightning.interrupts import Interrupted
-from cifar_lightning.launch import together
-from cifar_lightning.loggers import MetricsCSV, RunTensorBoardLogger, write_test_metrics
-from cifar_lightning.models import AlexNet
-from cifar_lightning.predictions import (
+from cifar_lightning.cli.parser import Parser, check_config
+from cifar_lightning.cli.resume import (
+    Arguments,
+    OptimizerChanges,
+    against_the_past,
+    say_what_configs_lost,
+)
+from cifar_lightning.commands.predictions import (
     find_pictures,
     load_pictures,
     picture_side,
     write_answers,
     write_predictions,
 )
-from cifar_lightning.processes import from_first, gather
-from cifar_lightning.report import table, write_report
-from cifar_lightning.resume import (
-    Arguments,
-    OptimizerChanges,
-    against_the_past,
-    say_what_configs_lost,
+from cifar_lightning.commands.report import table, write_report
+from cifar_lightning.data import CIFAR10, CIFAR10DataModule
+from cifar_lightning.errors import DivergedError, UsageError, UserError, process_number
+from cifar_lightning.models import AlexNet
+from cifar_lightning.processes import slurm
+from cifar_lightning.processes.collectives import all_gather, broadcast
+from cifar_lightning.processes.launch import together
+from cifar_lightning.processes.signals import Interrupted
+from cifar_lightning.runs.checkpoint_io import DurableCheckpointIO
+from cifar_lightning.runs.checkpoints import FORMAT, KEY
+from cifar_lightning.runs.folders import (
+    LoadedCheckpoint,
+    checkpoint_of_job,
+    find_checkpoint,
+    is_newest_run,
+    open_run,
 )
-from cifar_lightning.runs import Found, find_checkpoint, is_newest_run, open_run
+from cifar_lightning.runs.loggers import MetricsCSV, RunTensorBoardLogger, write_test_metrics
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +80,7 @@ class CLI(LightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict`` of one classifier on one data module."""
 
     def __init__(self) -> None:
-        self.found: Found | None = None
+        self.found: LoadedCheckpoint | None = None
         self.changes: dict[str, tuple[Any, Any]] = {}
         self.run: Path | None = None
         self._images: list[str] | None = None
@@ -166,7 +172,7 @@ class CLI(LightningCLI):
         self.config = parser.parse_args(arguments.about_the_checkpoint)
         name = self.config[arguments.command].ckpt_path
         if name is None and arguments.command == "fit":
-            name = slurm.checkpoint_to_go_on_from(self._logs())
+            name = checkpoint_of_job(self._logs())
         if name is None:
             self.config = parser.parse_args(arguments.argv)
             return
@@ -266,7 +272,7 @@ class CLI(LightningCLI):
             dashboard = self.config_init.fit.dashboard.callbacks(self.datamodule)
             summary, changes = RunSummary(), OptimizerChanges(of_optimizer)
             # before the bar: the last epoch's line is printed before the bar is closed
-            callbacks.insert(0, Together([EpochLine(), Speed(), summary, changes, *dashboard]))
+            callbacks.insert(0, CallbackList([EpochLine(), Speed(), summary, changes, *dashboard]))
         if self.subcommand in ("test", "predict"):
             callbacks.append(Collector())
         self.trainer_defaults = {"callbacks": callbacks}
@@ -296,7 +302,7 @@ class CLI(LightningCLI):
         data: CIFAR10DataModule = self.datamodule
         if self.trainer.local_rank == 0:  # of each machine: they need not share a file system
             data.prepare_data()
-        gather(None)  # the others wait
+        all_gather(None)  # the others wait
         data.setup("fit")
         checkpoints = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
         checkpoints.config = self._plain(self.config)
@@ -308,7 +314,7 @@ class CLI(LightningCLI):
         if not self.trainer.fast_dev_run:
             if self.trainer.is_global_zero:
                 self._open_run()
-            self.run = from_first(self.run)
+            self.run = broadcast(self.run)
         self._introduce(model, data)
         checkpoints.run = self.run
         try:
@@ -398,7 +404,7 @@ class CLI(LightningCLI):
         if self.found is not None:
             log.info("Going on from %s", self.found.path)
 
-    def _limit_reached(self, found: Found) -> str | None:
+    def _limit_reached(self, found: LoadedCheckpoint) -> str | None:
         loops = found.content["loops"]["fit_loop"]
         epochs: int = loops["epoch_progress"]["current"]["processed"]
         steps: int = found.content["global_step"]

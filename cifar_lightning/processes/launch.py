@@ -16,8 +16,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 
 from cifar_lightning.errors import UsageError, UserError
-from cifar_lightning.interrupts import Interrupted
-from cifar_lightning.processes import rank, world_size
+from cifar_lightning.processes.collectives import rank, world_size
+from cifar_lightning.processes.signals import Interrupted
 
 _to_say: set[int] = set()  # ids of errors that this process has to say
 _PARENT = "CIFAR_LIGHTNING_PARENT"

@@ -1,0 +1,1 @@
+"""What comes after training: test's report, predict, export, compare."""
