@@ -16,6 +16,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 
 from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.lightning_internals import cluster_environment
 from cifar_lightning.processes.collectives import rank, world_size
 from cifar_lightning.processes.signals import Interrupted
 
@@ -29,7 +30,7 @@ class ProcessLostError(UserError):
 
 
 @contextmanager
-def together(trainer: Trainer) -> Iterator[None]:
+def launch(trainer: Trainer) -> Iterator[None]:
     """Start the other processes of this machine, unless torchrun or SLURM has, and connect to all;
     in the end wait for them. A single process goes on alone.
 
@@ -40,7 +41,7 @@ def together(trainer: Trainer) -> Iterator[None]:
         UsageError: there are not as many processes as the trainer was told.
         ProcessLostError: another process has ended before this one.
     """
-    environment = trainer._accelerator_connector.cluster_environment
+    environment = cluster_environment(trainer)
     _check_number(trainer, environment)
     if trainer.world_size == 1:
         yield

@@ -7,13 +7,15 @@ import subprocess
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import Trainer
 
+from cifar_lightning.lightning_internals import cluster_environment
+
 log = logging.getLogger(__name__)
 
 
 def requeue_signal(trainer: Trainer) -> int | None:
     """The signal by which SLURM announces the end of the job's time (``sbatch --signal``), as
     Lightning's SLURM plugin names it; None outside of SLURM or without ``auto_requeue``."""
-    environment = trainer._accelerator_connector.cluster_environment
+    environment = cluster_environment(trainer)
     if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
         return environment.requeue_signal
     return None

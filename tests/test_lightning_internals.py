@@ -1,0 +1,73 @@
+"""What is relied on of Lightning's inner state is still there, and in one file."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import pytorch_lightning
+from program import PROJECT
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from cifar_lightning.lightning_internals import RELIED_ON
+
+PACKAGE = PROJECT / "cifar_lightning"
+# torch's, argparse's and os'
+OF_OTHERS = {"_get_default_store", "_get_default_mps_generator", "_actions", "_exit"}
+
+
+@pytest.mark.parametrize("name", RELIED_ON)
+def test_is_still_there(name: str) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    known = {
+        "trainer": trainer,
+        "LightningModule": LightningModule,
+        "LightningCLI": LightningCLI,
+        "TensorBoardLogger": TensorBoardLogger,
+    }
+    try:
+        eval(name, known)
+    except AttributeError:
+        pytest.fail(
+            f"Lightning {pytorch_lightning.__version__} has no {name} any more: "
+            "mend cifar_lightning/lightning_internals.py."
+        )
+
+
+def private_names_of_others(path: Path) -> set[str]:
+    """Names with an underscore that a file takes from objects of another package, or imports."""
+    own = {
+        name
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in defined(node)
+    }
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr not in own:
+            found.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("cifar_"):
+            found.update(alias.name for alias in node.names)
+    return {n for n in found if n.startswith("_") and not n.startswith("__")} - OF_OTHERS
+
+
+def defined(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return [node.target.id]
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+        return [node.attr] if isinstance(node.value, ast.Name) and node.value.id == "self" else []
+    return []
+
+
+def test_only_one_file_touches_it() -> None:
+    elsewhere = {
+        str(path.relative_to(PACKAGE)): names
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "lightning_internals.py" and (names := private_names_of_others(path))
+    }
+    # overridden methods of a base class, and torch's class of all batch norms
+    allowed = {"cli/lightning_cli.py": {"_parser"}, "cli/checks.py": {"_BatchNorm"}}
+    assert elsewhere == allowed
