@@ -1,6 +1,5 @@
-"""What a run ends with: ``summary.json`` for scripts, a few lines for people."""
+"""The end of a run: ``summary.json`` for scripts, a few lines for people."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,15 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Timer
 
 from cifar_lightning.runs.checkpoints import Checkpoints
+from cifar_lightning.runs.files import write_json
 
 
 class RunSummary(Callback):
-    """Writes ``summary.json`` into the run's folder and prints its essence.
+    """Writes ``summary.json`` into the run's folder and prints the gist of it.
 
-    ``epochs`` (whole ones) and ``global_step`` count what was trained; ``validated_on`` says which
-    images ``val/…`` is about, ``best`` is the epoch (from 0, as in the logs) with the best
-    monitored metric, its score and its checkpoint's path within the run; ``metrics`` are the last
+    ``epochs`` (whole ones) and ``global_step`` count what was trained. ``validated_on`` names the
+    images behind ``val/…``. ``best`` is the epoch (from 0, as in the logs) with the best monitored
+    metric, with its score and its checkpoint's path within the run. ``metrics`` holds the last
     values of all logged metrics.
     """
 
@@ -25,21 +25,29 @@ class RunSummary(Callback):
             return
         if not trainer.is_global_zero:
             return
-        run = checkpoints.run_folder(trainer)
+        run, best = checkpoints.run_folder(trainer), None
+        if checkpoints.best.epoch is not None:
+            score, epoch, name = checkpoints.best.epoch
+            best = {
+                "epoch": epoch,
+                "monitor": checkpoints.best.monitor,
+                "score": score,
+                "checkpoint": f"checkpoints/{name}",
+            }
         summary = {
             "epochs": trainer.current_epoch - checkpoints.in_mid_epoch,
             "global_step": trainer.global_step,
             "validated_on": getattr(trainer.datamodule, "validated_on", None),
-            "best": _best(checkpoints),
+            "best": best,
             "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
         }
-        (run / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        write_json(run / "summary.json", summary)
         fresh = getattr(pl_module, "validated_at", None) == trainer.global_step
-        print(_text(run, checkpoints, summary, _limit(trainer), fresh))
+        print(_text(run, summary, checkpoints.in_mid_epoch, _limit(trainer), fresh))
 
 
 def _limit(trainer: Trainer) -> str:
-    """What has to be larger for the run to go on."""
+    """The option to raise for the run to go on."""
     timers = [c for c in trainer.callbacks if isinstance(c, Timer)]
     if any((timer.time_remaining() or 0) <= 0 for timer in timers):
         return "--trainer.max_time DD:HH:MM:SS"
@@ -47,22 +55,9 @@ def _limit(trainer: Trainer) -> str:
     return "--trainer.max_steps N" if enough_steps else "--trainer.max_epochs N"
 
 
-def _best(checkpoints: Checkpoints) -> dict[str, Any] | None:
-    if checkpoints.best_score is None:
-        return None
-    return {
-        "epoch": checkpoints.best_epoch,
-        "monitor": checkpoints.monitor,
-        "score": checkpoints.best_score,
-        "checkpoint": f"checkpoints/{checkpoints.best_name}",
-    }
-
-
-def _text(
-    run: Path, checkpoints: Checkpoints, summary: dict[str, Any], limit: str, fresh: bool
-) -> str:
+def _text(run: Path, summary: dict[str, Any], in_mid_epoch: bool, limit: str, fresh: bool) -> str:
     metrics = summary["metrics"]
-    part = " and a part" if checkpoints.in_mid_epoch else ""
+    part = " and a part" if in_mid_epoch else ""
     from_here = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
     lines = [
         f"run            {from_here}",
@@ -79,12 +74,11 @@ def _text(
             f"  ({'last epoch' if fresh else 'earlier'}, {summary['validated_on']})"
         )
     newest = from_here / "checkpoints" / "last.ckpt"
-    if checkpoints.best_score is not None and checkpoints.best_epoch is not None:
-        newest_or_best = from_here / "checkpoints" / str(checkpoints.best_name)
+    if best := summary["best"]:
         lines += [
-            f"best           epoch {checkpoints.best_epoch + 1},"
-            f" {checkpoints.monitor} {checkpoints.best_score:.4f}",
-            f"test it        python -m cifar_lightning test --ckpt_path {newest_or_best}",
+            f"best           epoch {best['epoch'] + 1}, {best['monitor']} {best['score']:.4f}",
+            f"test it        python -m cifar_lightning test --ckpt_path"
+            f" {from_here / best['checkpoint']}",
         ]
     lines.append(f"look at it     tensorboard --logdir {from_here.parent}")
     if newest.exists():

@@ -1,4 +1,4 @@
-"""``compare``: runs side by side, from what lies in their folders."""
+"""``compare``: show runs side by side, from what their folders hold."""
 
 import math
 import re
@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cifar_lightning.commands.names import CommandParser
 from cifar_lightning.errors import UserError
-from cifar_lightning.runs.record import Run, read_run
+from cifar_lightning.runs.record import Run, list_runs, read_run
 
 # Test accuracies in % after each epoch of "Recognising CIFAR-10 with deep learning (2)", AlexNet;
 # the original images, chosen on the test images.
@@ -23,7 +21,7 @@ ARTICLE = (
 
 
 def compare(argv: Sequence[str]) -> None:
-    """The command. Raises UserError if there is nothing to compare."""
+    """Run the command. Raises UserError if there is nothing to compare."""
     parser = CommandParser("compare")
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", type=Path, help="folders of runs; by default all"
@@ -38,14 +36,13 @@ def compare(argv: Sequence[str]) -> None:
         "--to", type=Path, help="the PNG with the curves; by default compare.png beside the runs"
     )
     asked = parser.parse_args(argv)
-    folders = [_find(run, asked.logs) for run in asked.runs] or _all_runs(asked.logs)
+    folders = [_find(run, asked.logs) for run in asked.runs] or list_runs(asked.logs)
     runs = []
     for folder in folders:
         try:
             runs.append(read_run(folder))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            print(f"{folder} is left out: it cannot be read as a run ({reason})", file=sys.stderr)
+        except ValueError as error:
+            print(f"{folder} is left out: it cannot be read as a run ({error})", file=sys.stderr)
     if not runs:
         raise UserError(f"{asked.logs} holds no run that can be compared: fit makes one.")
     groups: dict[str, list[Run]] = {}
@@ -53,7 +50,7 @@ def compare(argv: Sequence[str]) -> None:
         groups.setdefault(run.experiment, []).append(run)
     rows = [_row(group) for group in groups.values()]
     print(_markdown(rows) if asked.format == "md" else _table(rows))
-    if any(run.chosen_on_test for run in runs):
+    if any(run.config.chosen_on_test for run in runs):
         print("* chosen on the test images, as the article does: not comparable with the others")
     path = asked.to or folders[0].parent / "compare.png"
     from cifar_lightning.figures import curves, save
@@ -69,21 +66,11 @@ def _find(run: Path, logs: Path) -> Path:
     raise UserError(f"{run} is no folder of a run, nor is there one of that name in {logs}.")
 
 
-def _all_runs(logs: Path) -> list[Path]:
-    found = [f for f in logs.glob("version_*") if re.fullmatch(r"version_\d+", f.name)]
-    return sorted(found, key=lambda folder: int(folder.name.split("_")[1]))
-
-
-_COLUMNS = (
-    "run", "network", "data", "recipe", "epochs", "best val", "test", "test, flip averaged",
-    "article's protocol*", "s/epoch", "images/s", "device", "parameters", "MFLOPs/image", "commit",
-    "command",
-)  # fmt: skip
-
-
-def _row(group: list[Run]) -> tuple[str, ...]:
+def _row(group: list[Run]) -> dict[str, str]:
+    """The cells of the runs of one experiment, by column."""
     first = group[0]
-    name = ", ".join(run.name for run in group)
+    on_test = first.config.chosen_on_test
+    name = ", ".join(run.path.name for run in group)
     if len(group) > 1:
         name += f" ({len(group)} seeds)"
     elif first.status != "finished":
@@ -92,26 +79,27 @@ def _row(group: list[Run]) -> tuple[str, ...]:
     single = [run.test for run in group if run.test is not None]
     flipped = [r.test_flip_averaged for r in group if r.test_flip_averaged is not None]
     network = first.card.get("network", {})
+    flops = network.get("flops_per_image")
     commits = {_commit(run.card.get("git")) for run in group}
-    speeds = [run.median("speed/images_per_second") for run in group]
-    return (
-        name,
-        first.network,
-        first.data,
-        first.recipe,
-        str(max((int(epoch["epoch"]) for epoch in first.epochs), default=0)),
-        "" if first.chosen_on_test else _percent(best),
+    return {
+        "run": name,
+        "network": first.config.network,
+        "data": first.config.source,
+        "recipe": first.recipe,
+        "epochs": str(max((int(epoch["epoch"]) for epoch in first.epochs), default=0)),
+        "best val": "" if on_test else _percent(best),
         # of a checkpoint that was chosen on them, what the test images say is no test
-        *("" if first.chosen_on_test else _percent(tests) for tests in (single, flipped)),
-        _percent(best) if first.chosen_on_test else "",
-        _number([run.median("speed/seconds_per_epoch") for run in group], ".1f"),
-        _number(speeds, ",.0f"),
-        first.card.get("device", ""),
-        f"{network['parameters']:,}" if "parameters" in network else "",
-        f"{network['flops_per_image'] / 1e6:,.0f}" if network.get("flops_per_image") else "",
-        ", ".join(sorted(commits)),
-        _command(first, seeds=len(group) > 1),
-    )
+        "test": "" if on_test else _percent(single),
+        "test, flip averaged": "" if on_test else _percent(flipped),
+        "article's protocol*": _percent(best) if on_test else "",
+        "s/epoch": _number([run.median("speed/seconds_per_epoch") for run in group], ".1f"),
+        "images/s": _number([run.median("speed/images_per_second") for run in group], ",.0f"),
+        "device": first.card.get("device", ""),
+        "parameters": f"{network['parameters']:,}" if "parameters" in network else "",
+        "MFLOPs/image": f"{flops / 1e6:,.0f}" if flops else "",
+        "commit": ", ".join(sorted(commits)),
+        "command": _command(first, seeds=len(group) > 1),
+    }
 
 
 def _command(run: Run, seeds: bool) -> str:
@@ -141,21 +129,20 @@ def _commit(git: dict[str, Any] | None) -> str:
     return f"{git['commit'][:7]}{'' if git['clean'] else '+'}"
 
 
-def _markdown(rows: list[tuple[str, ...]]) -> str:
-    lines = [_COLUMNS, ("---",) * len(_COLUMNS), *rows]
+def _markdown(rows: list[dict[str, str]]) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """Columns that say nothing, or the same of several runs, are left out of the table."""
+def _table(rows: list[dict[str, str]]) -> str:
+    """Without empty columns, and without the command, which is too long for a terminal."""
     shown = [
-        i
-        for i, column in enumerate(_COLUMNS)
-        if column != "command"  # too long for a terminal
-        and (column in ("run", "best val") or any(row[i] for row in rows))
+        column
+        for column in rows[0]
+        if column in ("run", "best val") or (column != "command" and any(r[column] for r in rows))
     ]
-    lines = [[line[i] for i in shown] for line in (_COLUMNS, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(shown))]
+    lines = [shown, *([row[column] for column in shown] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
@@ -165,8 +152,8 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 def _curve(group: list[Run]) -> tuple[str, list[list[tuple[float, float, float]]]]:
     """A label, and for each run its points: epoch, hours since its start, accuracy in %."""
     first = group[0]
-    label = f"{first.network}, {first.recipe}" + (
-        f" ({len(group)} seeds)" if len(group) > 1 else f" ({first.name})"
+    label = f"{first.config.network}, {first.recipe}" + (
+        f" ({len(group)} seeds)" if len(group) > 1 else f" ({first.path.name})"
     )
     return label, [_points(run) for run in group]
 

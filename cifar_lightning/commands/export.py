@@ -1,10 +1,9 @@
-"""``export``: a checkpoint as a model file that runs elsewhere, checked after it was written."""
+"""``export``: write a checkpoint as a model file that runs elsewhere, and check the file."""
 
 import contextlib
 import copy
 import io
 import json
-import os
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
@@ -15,24 +14,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifar_lightning.callbacks.card import git_state
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.commands.names import CommandParser
-from cifar_lightning.commands.predictions import find_pictures, load_pictures, picture_side
+from cifar_lightning.commands.predictions import find_pictures, load_pictures
 from cifar_lightning.data import Shapes
 from cifar_lightning.errors import UsageError, UserError
-from cifar_lightning.runs.checkpoints import KEY
+from cifar_lightning.runs.config import RunConfig
+from cifar_lightning.runs.files import write_then_rename
 from cifar_lightning.runs.folders import LoadedCheckpoint, find_checkpoint
+from cifar_lightning.runs.provenance import git_state
 
 TOLERANCE = 1e-4
-"""The largest difference of a probability between the file and PyTorch that is let pass."""
+"""The largest difference accepted between a probability from the file and PyTorch's."""
 _CHECKED = 100  # images
+_Model = Callable[[Tensor], Any]  # probabilities of images, as the file that was written has them
 
 
 class Deployed(nn.Module):
-    """A network with what stands before and after it in training.
+    """A network with normalisation before it and softmax after it.
 
-    Takes float N×3×H×W, RGB from 0 to 1, any N; gives the probabilities of the classes, float N×K.
+    Maps images, float N×3×H×W, RGB from 0 to 1, to probabilities of the classes, float N×K.
     """
 
     mean: Tensor
@@ -50,7 +51,7 @@ class Deployed(nn.Module):
 
 
 def export(argv: Sequence[str]) -> None:
-    """The command.
+    """Run the command.
 
     Raises:
         UsageError: no file can be written in that format or under that name.
@@ -76,14 +77,14 @@ def export(argv: Sequence[str]) -> None:
     if not target.absolute().parent.is_dir():
         raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
     found = find_checkpoint(asked.ckpt_path, asked.logs)
-    ours = found.content.get(KEY, {})
+    ours = found.ours
     if ours.get("config") is None or ours.get("class_names") is None:
         raise UserError(
             f"{found.path} does not say how its images were normalised and what its classes are "
             "called: export a checkpoint that `fit` of this version has written."
         )
-    images = _images(asked.images, picture_side(ours["config"]))
-    config = ours["config"]["data"]
+    config = RunConfig(ours["config"])
+    images = _images(asked.images, config.image_side)
     try:
         classifier = ImageClassifier.load_from_checkpoint(found.path, map_location="cpu")
     except ArgumentError as error:  # jsonargparse, by which the network is made
@@ -91,28 +92,25 @@ def export(argv: Sequence[str]) -> None:
         raise UserError(
             f"{found.path}: its network {net} cannot be imported: put its module on PYTHONPATH."
         ) from error
-    model = Deployed(classifier.net, config["mean"], config["std"]).eval()
+    model = Deployed(classifier.net, config.mean, config.std).eval()
     with torch.no_grad():
         expected = model(images)
 
-    part = target.with_name(f".{os.getpid()}-{target.name}")
     try:
-        try:
-            difference = _FORMATS[target.suffix](model, images, expected, _about(found), part)
-        except ImportError as error:
-            raise UserError(
-                f"{target.suffix} needs {error.name}: pip install -e '.[export]'."
-            ) from error
-        if not difference <= TOLERANCE:
-            raise UserError(
-                f"{target} is not written: its probabilities differ from PyTorch's by up to "
-                f"{difference:.1e}, more than {TOLERANCE:.0e}."
-            )
-        part.replace(target)
+        with write_then_rename(target) as part:
+            written = _FORMATS[target.suffix](model, images[:2], _about(found), part)
+            difference = _largest_difference(written, images, expected)
+            if not difference <= TOLERANCE:
+                raise UserError(
+                    f"{target} is not written: its probabilities differ from PyTorch's by up to "
+                    f"{difference:.1e}, more than {TOLERANCE:.0e}."
+                )
+    except ImportError as error:
+        raise UserError(
+            f"{target.suffix} needs {error.name}: pip install -e '.[export]'."
+        ) from error
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror or error}).") from error
-    finally:
-        part.unlink(missing_ok=True)
     print(
         f"{target} ({target.stat().st_size / 1e6:.1f} MB) from {found.path}\n"
         f"checked on {len(images)} images: probabilities within {difference:.1e} of PyTorch's"
@@ -131,8 +129,8 @@ def _images(paths: Sequence[str] | None, side: int) -> Tensor:
 
 
 def _about(found: LoadedCheckpoint) -> dict[str, str]:
-    """What travels in the file: names to texts, as all three formats take them."""
-    ours = found.content[KEY]
+    """The metadata of the file: names to texts, as all three formats take them."""
+    ours = found.ours
     git = git_state()
     return {
         "class_names": json.dumps(ours["class_names"]),
@@ -148,16 +146,14 @@ def _about(found: LoadedCheckpoint) -> dict[str, str]:
     }
 
 
-def _to_onnx(
-    model: nn.Module, images: Tensor, expected: Tensor, about: dict[str, str], path: Path
-) -> float:
+def _to_onnx(model: nn.Module, example: Tensor, about: dict[str, str], path: Path) -> _Model:
     import onnx
     import onnxruntime
 
     program = _quietly(
         lambda: torch.onnx.export(
             model,
-            (images[:2],),
+            (example,),
             dynamo=True,
             input_names=["images"],
             output_names=["probabilities"],
@@ -175,24 +171,19 @@ def _to_onnx(
     def run(batch: Tensor) -> Tensor:
         return torch.from_numpy(np.asarray(session.run(None, {"images": batch.numpy()})[0]))
 
-    return _largest_difference(run, images, expected)
+    return run
 
 
-def _to_pt2(
-    model: nn.Module, images: Tensor, expected: Tensor, about: dict[str, str], path: Path
-) -> float:
+def _to_pt2(model: nn.Module, example: Tensor, about: dict[str, str], path: Path) -> _Model:
     shapes = ({0: torch.export.Dim("N")},)
-    program = torch.export.export(model, (images[:2],), dynamic_shapes=shapes)
+    program = torch.export.export(model, (example,), dynamic_shapes=shapes)
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={"about.json": json.dumps(about)})
     with path.open("rb") as file:
-        loaded = torch.export.load(file).module()
-    return _largest_difference(loaded, images, expected)
+        return torch.export.load(file).module()
 
 
-def _to_safetensors(
-    model: nn.Module, images: Tensor, expected: Tensor, about: dict[str, str], path: Path
-) -> float:
+def _to_safetensors(model: nn.Module, example: Tensor, about: dict[str, str], path: Path) -> _Model:
     """Weights alone, named as in ``Deployed``; the network's code is needed to use them."""
     from safetensors.torch import load_file, save
 
@@ -203,10 +194,10 @@ def _to_safetensors(
         for values in fresh.state_dict().values():
             values.zero_()
     fresh.load_state_dict(load_file(path))
-    return _largest_difference(fresh, images, expected)
+    return fresh
 
 
-def _largest_difference(run: Callable[[Tensor], Any], images: Tensor, expected: Tensor) -> float:
+def _largest_difference(run: _Model, images: Tensor, expected: Tensor) -> float:
     with torch.no_grad():
         # one by one and all at once: the size of a batch must not matter
         alone = torch.cat([run(image[None]) for image in images[:3]])

@@ -1,9 +1,10 @@
-"""What ``predict`` reads and leaves behind."""
+"""Reading pictures for ``predict``, and writing what it predicts."""
 
 import csv
+import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,38 +13,123 @@ from torch import Tensor
 
 from cifar_lightning.data import is_no_image, read_image
 from cifar_lightning.errors import UserError
+from cifar_lightning.runs.config import RunConfig
+from cifar_lightning.runs.files import write_text
+from cifar_lightning.runs.folders import LoadedCheckpoint
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 96  # pixels a side on the contact sheet
 _ON_THE_SHEET = 64
 
 
 def write_predictions(
-    path: Path, names: Sequence[str], truth: Tensor, probabilities: Tensor
+    path: Path,
+    names: Sequence[str],
+    truth: Tensor | None,
+    probabilities: Tensor,
+    images: Sequence[object] | None = None,
 ) -> None:
-    """Write a row for each image, in the order of the prediction loader.
+    """Write a CSV file with a row for each image: image, truth (if known), prediction, and a column
+    with the probability of each class.
 
     Args:
-        path: the CSV file: image (its index in the pass), truth, prediction, and a column with the
-            probability of each class.
+        path: the file.
         names: of the K classes.
-        truth: int64, N.
-        probabilities: float, N×K.
+        truth: int64 N.
+        probabilities: float N×K.
+        images: N names of the images; their numbers in the pass if None.
+
+    Raises:
+        UserError: the disk refuses.
     """
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "truth", "prediction", *names])
-        rows = zip(
-            truth.tolist(), probabilities.argmax(1).tolist(), probabilities.tolist(), strict=True
+    columns: dict[str, Sequence[object]] = {"image": images or range(len(probabilities))}
+    if truth is not None:
+        columns["truth"] = [names[label] for label in truth.tolist()]
+    columns["prediction"] = [names[label] for label in probabilities.argmax(1).tolist()]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([*columns, *names])
+    for *known, row in zip(*columns.values(), probabilities.tolist(), strict=True):
+        writer.writerow([*known, *(f"{p:.6f}" for p in row)])
+    write_text(path, text.getvalue())
+
+
+def report_predictions(
+    found: LoadedCheckpoint, names: Sequence[str], truth: Tensor, probabilities: Tensor
+) -> None:
+    """Write ``predictions.csv`` of the held-out images into the checkpoint's run.
+
+    Args:
+        found: the checkpoint that predicted.
+        names: of the K classes.
+        truth: int64 N.
+        probabilities: float N×K.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    path = (found.run or Path.cwd()) / "predictions.csv"
+    write_predictions(path, names, truth, probabilities)
+    log.info("Predictions of %s for the held-out images: %s", found.path, path)
+
+
+class Pictures:
+    """Pictures of a user's own, for a checkpoint to classify.
+
+    Args:
+        paths: files, and folders of files.
+        found: the checkpoint.
+
+    Raises:
+        UserError: the checkpoint does not hold the names of its classes.
+    """
+
+    def __init__(self, paths: Sequence[str], found: LoadedCheckpoint) -> None:
+        self._paths = paths
+        self._found = found
+        if found.ours.get("class_names") is None:
+            raise UserError(
+                f"{found.path} does not hold the names of its classes: predict with a checkpoint "
+                "that `fit` of this version has written."
+            )
+        self.class_names: list[str] = list(found.ours["class_names"])
+
+    def load(self) -> Tensor:
+        """Read them all, uint8 N×side×side×3.
+
+        Raises:
+            UserError: a path is not there or cannot be read as an image.
+        """
+        self._files = find_pictures(self._paths)
+        side = RunConfig(self._found.ours["config"]).image_side
+        images, self._shown = load_pictures(self._files, side)
+        return images
+
+    def report(self, probabilities: Tensor) -> None:
+        """Print a line for each, and write ``predictions.csv`` and ``predictions.png`` into the
+        checkpoint's run.
+
+        Args:
+            probabilities: float N×K.
+
+        Raises:
+            UserError: the disk refuses.
+        """
+        folder = self._found.run or Path.cwd()
+        print(
+            *write_answers(folder, self._files, self._shown, probabilities, self.class_names),
+            sep="\n",
         )
-        for image, (true, predicted, row) in enumerate(rows):
-            writer.writerow([image, names[true], names[predicted], *_digits(row)])
+        what, where = f"{len(self._files)} pictures", folder / "predictions.*"
+        log.info("Predictions of %s for %s: %s", self._found.path, what, where)
 
 
 def find_pictures(paths: Sequence[str]) -> list[Path]:
-    """The files that are named, and those in the folders that are named and below them.
+    """List the files among ``paths``, and all files in and below the folders among them.
 
     Raises:
-        UserError: a path is not there, or a folder holds no file.
+        UserError: a path does not exist, or a folder holds no pictures.
     """
     found: list[Path] = []
     for name in paths:
@@ -61,7 +147,7 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
 
 
 def load_pictures(files: Sequence[Path], side: int) -> tuple[Tensor, list[np.ndarray]]:
-    """Pictures of any size and mode, cut to the square in their middle and scaled.
+    """Read pictures of any size and mode, crop them to their central square and scale them.
 
     Returns:
         uint8 N×side×side×3 for the network, and as many uint8 96×96×3 as the contact sheet takes.
@@ -86,8 +172,8 @@ def write_answers(
     probabilities: Tensor,
     class_names: Sequence[str],
 ) -> list[str]:
-    """Write ``predictions.csv`` (image, prediction, a column with the probability of each class)
-    and ``predictions.png``, the first 64 pictures with their first answers.
+    """Write ``predictions.csv``, and ``predictions.png`` with the first 64 pictures and their
+    predictions.
 
     Args:
         folder: where to.
@@ -99,12 +185,7 @@ def write_answers(
     Returns:
         a line for each picture: its first three classes with their probabilities.
     """
-    with (folder / "predictions.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "prediction", *class_names])
-        rows = zip(files, probabilities.argmax(1).tolist(), probabilities.tolist(), strict=True)
-        for picture, predicted, row in rows:
-            writer.writerow([picture, class_names[predicted], *_digits(row)])
+    write_predictions(folder / "predictions.csv", class_names, None, probabilities, files)
     top = probabilities.topk(min(3, len(class_names)), dim=1)
     answers = [
         [(class_names[c], p) for c, p in zip(of_one, ps, strict=True)]
@@ -127,17 +208,8 @@ def write_answers(
     ]
 
 
-def picture_side(config: dict[str, Any]) -> int:
-    """Height and width in pixels of the images that a run was trained on."""
-    return int((config["data"]["source"].get("init_args") or {}).get("resize") or 32)
-
-
 def _square(picture: Image.Image, side: int) -> np.ndarray:
     return np.array(ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS))
-
-
-def _digits(row: Sequence[float]) -> list[str]:
-    return [f"{p:.6f}" for p in row]
 
 
 def _shortened(text: str, width: int) -> str:

@@ -1,11 +1,40 @@
 """What ``test`` leaves behind: a table in the terminal, ``test_report.json`` and two figures."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_lightning.metrics import Evaluation
+from cifar_lightning.runs.files import write_json
+from cifar_lightning.runs.folders import LoadedCheckpoint
+from cifar_lightning.runs.loggers import write_test_metrics
+
+
+def report_test(
+    found: LoadedCheckpoint,
+    evaluation: Evaluation,
+    metrics: dict[str, float],
+    class_names: Sequence[str],
+    flip_averaged: bool,
+) -> None:
+    """Print the report of a test, and write it into the checkpoint's run.
+
+    Args:
+        found: the checkpoint that was tested.
+        evaluation: the pass over the test images.
+        metrics: what was logged of it, by name.
+        class_names: of the labels.
+        flip_averaged: whether each image was averaged with its mirror image.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    folder = found.run or Path.cwd()
+    loss = next(value for name, value in metrics.items() if name.startswith("test/loss"))
+    report = write_report(folder, evaluation, loss, class_names, found.path, flip_averaged)
+    if found.run is not None:
+        write_test_metrics(folder, metrics, found.content["global_step"])
+    print(f"{table(report)}\n\nreport: {folder}/test_report*.json and test_*.png")
 
 
 def write_report(
@@ -55,7 +84,7 @@ def write_report(
         "confusion_matrix": evaluation.confusion_matrix.tolist(),
     }
     kind = "_flip_averaged" if flip_averaged else ""
-    (folder / f"test_report{kind}.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(folder / f"test_report{kind}.json", report)
     title = f"{evaluation.accuracy:.2%} of {len(evaluation.labels):,} test images"
     title += kind.replace("_", " ")
     figure = confusion_matrix(evaluation, class_names, title)

@@ -1,7 +1,6 @@
-"""How a checkpoint reaches the disk, and how it is read back without trusting it."""
+"""Writing checkpoints durably, and reading them without trusting them."""
 
 import io
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,34 +10,28 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from cifar_lightning.errors import UserError
+from cifar_lightning.runs.files import write_then_rename
+
+KEY = "cifar_lightning"
+"""The entry of a checkpoint that holds what this project adds to Lightning's."""
 
 
 class DurableCheckpointIO(CheckpointIO):
-    """Writes a file beside the final name, flushes file and folder to disk, then renames.
+    """Replaces a checkpoint only by one that is whole and on disk.
 
-    A reader finds the old checkpoint or the new one, whole, whatever happens in between.
     Lightning's own goes through ``$TMPDIR`` without a flush, and copies over the good file.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Raises OSError if the disk refuses; the file of that name is then what it was."""
+        """Raises OSError if the disk refuses; an older file of that name is kept."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            with part.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        flush_folder(path.parent)
+        with write_then_rename(path) as part, part.open("wb") as file:
+            file.write(content.getbuffer())
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
@@ -49,20 +42,11 @@ class DurableCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def flush_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk: a rename is not durable before that."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a Lightning checkpoint onto the CPU, running no code from it.
 
     Raises:
-        UserError: the file is missing, damaged, not a checkpoint, or wants to run code.
+        UserError: the file is missing, damaged, not a checkpoint, or would run code.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint.")

@@ -10,8 +10,10 @@ from filelock import FileLock, Timeout
 
 from cifar_lightning.errors import UserError
 from cifar_lightning.processes import slurm
-from cifar_lightning.runs.checkpoint_io import read_checkpoint
+from cifar_lightning.runs.checkpoint_io import KEY, read_checkpoint
+from cifar_lightning.runs.config import write_config
 from cifar_lightning.runs.loggers import event_files
+from cifar_lightning.runs.record import list_runs, run_number
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +30,27 @@ class LoadedCheckpoint(NamedTuple):
         inside = self.path.parent.name == "checkpoints"
         return self.path.parent.parent if inside else None
 
+    @property
+    def ours(self) -> dict[str, Any]:
+        """What this project adds to Lightning's content: format, config, data, class_names, logs;
+        empty if the checkpoint was made without it."""
+        entry: dict[str, Any] = self.content.get(KEY, {})
+        return entry
 
-def open_run(logs: Path, found: LoadedCheckpoint | None) -> tuple[Path, FileLock]:
-    """The folder of a run that begins, or goes on from a checkpoint, and the lock that keeps other
-    processes from it: two would overwrite each other's checkpoints.
+
+def logs_folder(root: str | Path | None) -> Path:
+    """Where the runs are, below the trainer's ``default_root_dir``."""
+    return Path(root or ".") / "lightning_logs"
+
+
+def open_run(
+    logs: Path, found: LoadedCheckpoint | None, config: dict[str, Any]
+) -> tuple[Path, FileLock]:
+    """Open the folder of a run that begins or goes on from a checkpoint, lock it, as two processes
+    would overwrite each other's checkpoints, and write down what it was asked for.
 
     Raises:
-        UserError: another process is training it, or it cannot be made.
+        UserError: another process trains this run, or its folder cannot be made.
     """
     if found is None or found.run is None:
         run = _new_run(logs)
@@ -51,22 +67,25 @@ def open_run(logs: Path, found: LoadedCheckpoint | None) -> tuple[Path, FileLock
         raise UserError(
             f"{run}: another process is training this run; wait for its end or stop it."
         ) from None
+    if (job := slurm.job_id()) is not None:
+        (run / "slurm_job").write_text(job)
+    write_config(run, config)
     return run, lock
 
 
 def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
-    """Read the checkpoint that ``last``, ``best`` or a path stands for.
+    """Read the checkpoint that ``last``, ``best`` or a path means.
 
     ``last`` and ``best`` are those of the newest run under ``logs`` that has any. Where the
     newest state of a run cannot be read, ``last`` is the newest that can, with a warning.
 
     Raises:
-        UserError: there is none, or it cannot be used; says which.
+        UserError: there is none, or it cannot be read.
     """
     if name not in ("last", "best"):
         path = Path(name).expanduser()
         return LoadedCheckpoint(path, read_checkpoint(path))
-    for run in sorted(_runs(logs), key=_number, reverse=True):
+    for run in reversed(list_runs(logs)):
         last, kept = run / "checkpoints" / "last.ckpt", _kept_for_their_score(run)
         # a file is kept for its score when it beats all before: the newest is the best
         candidates = kept[:1] if name == "best" else [last] * last.exists() + kept
@@ -90,11 +109,13 @@ def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
 
 
 def checkpoint_of_job(logs: Path) -> Path | None:
-    """``last.ckpt`` of the newest run that this SLURM job began before it was queued again; None
-    outside of such a job, or if the run had none yet."""
+    """Find ``last.ckpt`` of the run that this SLURM job trained before it was requeued.
+
+    Outside such a job, or if that run has none yet, return None.
+    """
     if not slurm.was_requeued():
         return None
-    for run in sorted(_runs(logs), key=_number, reverse=True):
+    for run in reversed(list_runs(logs)):
         mark = run / "slurm_job"
         if mark.exists() and mark.read_text() == slurm.job_id():
             last = run / "checkpoints" / "last.ckpt"
@@ -104,14 +125,14 @@ def checkpoint_of_job(logs: Path) -> Path | None:
 
 def is_newest_run(run: Path) -> bool:
     """Whether ``--ckpt_path last`` means this run."""
-    return all(_number(other) <= _number(run) for other in _runs(run.parent))
+    return all(run_number(other) <= run_number(run) for other in list_runs(run.parent))
 
 
 def _new_run(logs: Path) -> Path:
-    """Create the next ``version_N``; of several processes each gets its own."""
+    """Create the next ``version_N``, unlike that of any other process."""
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        number = max((_number(run) for run in _runs(logs)), default=-1) + 1
+        number = max(map(run_number, list_runs(logs)), default=-1) + 1
         while True:
             run = logs / f"version_{number}"
             try:
@@ -127,7 +148,7 @@ def _new_run(logs: Path) -> Path:
 
 
 def _is_newest_state(found: LoadedCheckpoint) -> bool:
-    """Whether nothing newer than ``found`` can be read in its run: to go on there loses nothing."""
+    """Whether the run of ``found`` holds no newer state that going on there would lose."""
     if found.path.name == "last.ckpt" or found.run is None:
         return True
     try:
@@ -138,8 +159,7 @@ def _is_newest_state(found: LoadedCheckpoint) -> bool:
 
 
 def _branch(found: LoadedCheckpoint, run: Path) -> None:
-    """Give a new run the history of the run that ``found`` lies in, as a copy: its logs, and the
-    best checkpoint up to there. The old run is left as it is."""
+    """Copy the logs and the best checkpoint of the run of ``found`` into a new run."""
     if found.run is None:
         return
     for file in (*found.run.glob("metrics.csv"), *event_files(found.run)):
@@ -148,16 +168,6 @@ def _branch(found: LoadedCheckpoint, run: Path) -> None:
     if best and (found.path.parent / best).exists():
         (run / "checkpoints").mkdir()
         shutil.copy2(found.path.parent / best, run / "checkpoints")
-
-
-def _runs(logs: Path) -> list[Path]:
-    if not logs.is_dir():
-        return []
-    return [f for f in logs.iterdir() if re.fullmatch(r"version_\d+", f.name) and f.is_dir()]
-
-
-def _number(run: Path) -> int:
-    return int(run.name.removeprefix("version_"))
 
 
 def _kept_for_their_score(run: Path) -> list[Path]:

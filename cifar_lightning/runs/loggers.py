@@ -1,15 +1,16 @@
-"""Logs that can be wound back to what they held when a checkpoint was taken.
+"""Logs that can be rewound to where they stood when a checkpoint was taken.
 
-A resumed run goes on in its own folder. What was logged after the checkpoint is gone from its
-logs before anything new is written, so that no step appears twice. The place in a log is counted
-in rows and bytes, not in steps: a step can have rows from before and from after the checkpoint.
+A resumed run goes on in its own folder. What was logged after the checkpoint is dropped before
+anything new is written, so that no step appears twice. Positions are counted in rows and bytes,
+not in steps: a step can have rows from before and from after the checkpoint.
 """
 
 import csv
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,17 +22,18 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from cifar_lightning.runs.checkpoint_io import flush_folder
+from cifar_lightning.lightning_internals import drop_writer, open_writer
+from cifar_lightning.runs.files import flush, write_then_rename
 
 log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class Rewindable(Protocol):
-    """A logger whose place travels in checkpoints."""
+    """A logger whose position is kept in checkpoints."""
 
     def position(self) -> dict[str, Any]:
-        """Bring everything logged so far to disk and say where the log ends: plain values."""
+        """Flush everything logged so far to disk; return where the log ends, as plain values."""
 
     def rewind(self, position: dict[str, Any]) -> None:
         """Drop what was logged after ``position``."""
@@ -41,16 +43,16 @@ _TEST_SUFFIX = ".test"
 
 
 def event_files(run: Path) -> list[Path]:
-    """The files with a run's TensorBoard events, without those of ``test``."""
+    """List the files with a run's TensorBoard events, without those of ``test``."""
     files = run.glob("events.out.tfevents.*")
     return [file for file in files if not file.name.endswith(_TEST_SUFFIX)]
 
 
 def write_test_metrics(run: Path, metrics: dict[str, float], step: int) -> None:
-    """Put the results of ``test`` beside the curves of a run, in place of those of an earlier one
-    with metrics of these names.
+    """Write the results of ``test`` into a run's TensorBoard events, over those of an earlier test
+    with metrics of the same names.
 
-    They are in a file of their own: the run may go on and be wound back, they stay.
+    They have a file of their own, which stays when the run goes on and is rewound.
     """
     kind = "_".join(sorted(name.replace("/", "_") for name in metrics))
     earlier = list(run.glob(f"events.out.tfevents.*.{kind}{_TEST_SUFFIX}"))
@@ -62,8 +64,8 @@ def write_test_metrics(run: Path, metrics: dict[str, float], step: int) -> None:
 
 
 def to_tensorboard(trainer: Trainer, write: Callable[[Any], None]) -> None:
-    """Let ``write`` add to the TensorBoard events of a run, if it has any; where the disk refuses,
-    that is said and training goes on.
+    """Let ``write`` add to the TensorBoard events of a run, if it has any. Where the disk refuses,
+    say so and go on.
 
     Args:
         trainer: its loggers are looked through.
@@ -71,17 +73,19 @@ def to_tensorboard(trainer: Trainer, write: Callable[[Any], None]) -> None:
     """
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-            try:
+            with _or_go_on(logger):
                 write(logger.experiment)
-            except OSError as error:
-                _give_up(logger, error)
 
 
-def _give_up(logger: TensorBoardLogger, error: OSError) -> None:
-    # a disk that is full for a while must not end the training; and a writer whose thread has
-    # failed raises at every later call, so the next event opens a new file
-    log.warning("%s: events cannot be written (%s)", logger.log_dir, error.strerror)
-    logger._experiment = None
+@contextmanager
+def _or_go_on(logger: TensorBoardLogger) -> Iterator[None]:
+    """Where the disk refuses events, say so and go on: it may be full for a while only."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s: events cannot be written (%s)", logger.log_dir, error.strerror)
+        # a writer whose thread has failed raises at every later call: the next opens a new file
+        drop_writer(logger)
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
@@ -96,10 +100,8 @@ class RunTensorBoardLogger(TensorBoardLogger):
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         # one event for all: Lightning hands them to the writer's thread one by one
         values = [Summary.Value(tag=k, simple_value=float(v)) for k, v in metrics.items()]
-        try:
+        with _or_go_on(self):
             self.experiment.file_writer.add_summary(Summary(value=values), step)
-        except OSError as error:
-            _give_up(self, error)
 
     @rank_zero_only
     def save(self) -> None:
@@ -107,25 +109,21 @@ class RunTensorBoardLogger(TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        try:
+        with _or_go_on(self):
             super().finalize(status)
-        except OSError as error:
-            _give_up(self, error)
 
     def position(self) -> dict[str, Any]:
-        try:
+        with _or_go_on(self):
             self.experiment.flush()
-        except OSError as error:
-            _give_up(self, error)
         files = sorted(event_files(self._folder))
         for file in files:
-            _flush_to_disk(file)
+            flush(file)
         return {file.name: file.stat().st_size for file in files}
 
     def rewind(self, position: dict[str, Any]) -> None:
-        if self._experiment is not None:  # its file is not among those to keep
-            self._experiment.close()
-            self._experiment = None
+        if (writer := open_writer(self)) is not None:  # its file is not among those to keep
+            writer.close()
+            drop_writer(self)
         for file in event_files(self._folder):
             if file.name not in position:
                 file.unlink()
@@ -156,10 +154,6 @@ class MetricsCSV(Logger):
     def version(self) -> str:
         return self._folder.name
 
-    @property
-    def log_dir(self) -> str:
-        return str(self._folder)
-
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
         pass
@@ -180,7 +174,7 @@ class MetricsCSV(Logger):
         """Raises OSError if something logged cannot be brought to disk."""
         self._write_waiting()
         if self._path.exists():
-            _flush_to_disk(self._path)
+            flush(self._path)
         return {"rows": self._rows, "columns": list(self._columns)}
 
     def rewind(self, position: dict[str, Any]) -> None:
@@ -215,20 +209,7 @@ class MetricsCSV(Logger):
             return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
-        part = self._path.with_name(f".{self._path.name}.part")
-        try:
-            with part.open("w", newline="") as file:
-                writer = csv.DictWriter(file, columns, extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(rows)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self._path)
-        finally:
-            part.unlink(missing_ok=True)
-        flush_folder(self._path.parent)
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+        with write_then_rename(self._path) as part, part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)

@@ -1,0 +1,177 @@
+"""A run's configuration, as ``config.yaml`` and the run's checkpoints hold it.
+
+Nothing here imports torch: ``compare`` shall answer at once.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cifar_lightning.runs.files import write_text
+
+OF_THE_COMMAND = ("ckpt_path", "config", "verbose", "weights_only", "return_predictions")
+"""Options that describe one call of a command; a resumed run does not inherit them."""
+
+NOT_THE_EXPERIMENT = (
+    *OF_THE_COMMAND,
+    "seed_everything", "data.seed",  # the same experiment, repeated
+    "trainer.devices", "trainer.num_nodes", "trainer.strategy",  # change the speed alone
+    "checkpoints.every_seconds", "dashboard",  # keep and show what is computed anyway
+)  # fmt: skip
+"""Options in which two runs of one experiment may differ. A name covers everything below it."""
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value of a nested configuration with its dotted name, as in
+    ``data.source.init_args.root``."""
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def is_in(name: str, names: Iterable[str]) -> bool:
+    """Whether a dotted name is one of ``names``, or below one of them."""
+    return any(name == other or name.startswith(f"{other}.") for other in names)
+
+
+def class_name(value: Any) -> str:
+    """Return the last part of an import path, given as it is or as ``class_path``."""
+    path = value.get("class_path") if isinstance(value, dict) else value
+    return str(path).rpartition(".")[2]
+
+
+class RunConfig:
+    """A read-only view of a run's configuration.
+
+    One written by an earlier version lacks newer options: a missing option reads as null.
+
+    Args:
+        content: plain values, as they stand in ``config.yaml``.
+    """
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.content = content
+        self.model, self.data = _dict(content, "model"), _dict(content, "data")
+        self.trainer = _dict(content, "trainer")
+        self.network = class_name(self.model.get("net"))
+        self.source = class_name(self.data.get("source"))
+        self.image_side = int(_dict(self.data.get("source"), "init_args").get("resize") or 32)
+        """Height and width of the images in pixels."""
+        self.mean, self.std = (tuple(self.data.get(name) or ()) for name in ("mean", "std"))
+        """What the images are normalised with, of each channel."""
+        self.monitor = str(_dict(content, "checkpoints").get("monitor") or "val/acc")
+        """The metric that checkpoints are kept for."""
+        self.chosen_on_test = self.data.get("val_size") == 0
+        """Whether validation was on the test images, as the article does."""
+
+    def experiment(self, images: str | None) -> str:
+        """Return a text that is equal for runs that differ in the seed alone.
+
+        Args:
+            images: the fingerprint of the training images. If it is known, it does not matter in
+                which folder they were.
+        """
+        moved = () if images is None else ("data.source.init_args.root",)
+        kept = {
+            name: value
+            for name, value in flat(self.content)
+            if value is not None and not is_in(name, (*NOT_THE_EXPERIMENT, *moved))
+        }
+        return json.dumps({**kept, "images": images}, sort_keys=True)
+
+    @property
+    def recipe(self) -> str:
+        """Optimizer, batch, schedule, augmentation and precision in a few words."""
+        model, data = self.model, self.data
+        given = _dict(model.get("optimizer"), "init_args")
+        named = (("momentum", "momentum"), ("weight_decay", "decay"))
+        optimizer = [class_name(model.get("optimizer")), f"lr {given.get('lr', '?')}"]
+        optimizer += [f"{word} {given[name]}" for name, word in named if given.get(name)]
+        optimizer += ["Nesterov"] if given.get("nesterov") else []
+        parts = [" ".join(optimizer), f"batch {data.get('batch_size')}"]
+        if model.get("lr_scheduler"):
+            warm = f"warm-up {model['warmup']:g}, " if model.get("warmup") else ""
+            parts.append(warm + class_name(model["lr_scheduler"]))
+        if model.get("initialisation") not in (None, "default"):
+            parts.append(model["initialisation"])
+        if model.get("loss"):
+            arguments = _dict(model["loss"], "init_args").items()
+            parts.append(" ".join([class_name(model["loss"]), *(f"{k} {v}" for k, v in arguments)]))
+        if model.get("label_smoothing"):
+            parts.append(f"smoothing {model['label_smoothing']:g}")
+        parts += ["flip"] if data.get("flip") else []
+        parts += [f"{name} {data[name]}" for name in ("translate", "cutout") if data.get(name)]
+        callbacks = self.trainer.get("callbacks") or []
+        for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+            if class_name(callback) == "AveragedWeights":
+                decay = _dict(callback, "init_args").get("decay", "")
+                parts.append(f"averaged weights {decay}".strip())
+        if (precision := self.trainer.get("precision")) not in (None, 32, "32-true"):
+            parts.append(str(precision))
+        return ", ".join(parts)
+
+    @property
+    def choices(self) -> dict[str, bool | int | float | str]:
+        """What was chosen, by short names: seed, source, net, optimizer, lr, batch_size, …"""
+        model, data, trainer = self.model, self.data, self.trainer
+        chosen = {"seed": self.content.get("seed_everything"), "source": self.source}
+        chosen |= {name: data[name] for name in data if name not in ("source", "seed")}
+        parts = [("net", ""), ("optimizer", ""), ("lr_scheduler", "schedule.")]
+        parts += [("loss", "loss.")] if model.get("loss") else []
+        for part, prefix in parts:
+            chosen[part] = class_name(model.get(part))
+            for name, value in _dict(model.get(part), "init_args").items():
+                if name in ("lr", "momentum") or value not in (None, False, 0):
+                    chosen[prefix + name] = value
+        for name in ("warmup", "label_smoothing", "initialisation"):
+            if model.get(name) not in (None, 0, "default"):
+                chosen[name] = model[name]
+        chosen["precision"] = trainer.get("precision") or "32-true"
+        for name in ("max_epochs", "gradient_clip_val", "accumulate_grad_batches"):
+            if trainer.get(name) not in (None, 1):
+                chosen[name] = trainer[name]
+        return {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in chosen.items()
+        }
+
+
+def read_config(run: Path) -> RunConfig:
+    """Read the configuration that a run was last started with.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: the file holds no configuration of a run.
+    """
+    resumed = sorted(run.glob("config-resume-*.yaml"), key=lambda f: int(f.stem.split("-")[2]))
+    path = [run / "config.yaml", *resumed][-1]
+    try:
+        config = RunConfig(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    if config.model.get("net") is None or config.data.get("source") is None:
+        raise ValueError(f"{path.name} names no network or no data")
+    return config
+
+
+def write_config(run: Path, content: dict[str, Any]) -> None:
+    """Write ``config.yaml``, or ``config-resume-N.yaml`` if the run has been started before.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    path, number = run / "config.yaml", 1
+    while path.exists():
+        path, number = run / f"config-resume-{number}.yaml", number + 1
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
+
+
+def _dict(value: Any, name: str) -> dict[str, Any]:
+    """Return an entry if it is a dictionary, else an empty one."""
+    entry = value.get(name) if isinstance(value, dict) else None
+    return entry if isinstance(entry, dict) else {}
