@@ -1,111 +1,125 @@
-"""What is measured of a pass over images, and the light sums of training."""
+"""What is measured of a pass over a split, on torchmetrics."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+)
 
-from cifar_lightning.processes.collectives import all_reduce_sum, world_size
+from cifar_lightning.errors import UsageError
+from cifar_lightning.meter import LossAccuracyMeter
 
-_TOGETHER = 64  # batches
+MetricCallable = Callable[[int], Metric]
+"""Makes a metric from the number of classes: most classes of torchmetrics.classification do."""
+
 _BINS = 15  # of the calibration error, as in Guo et al., https://arxiv.org/abs/1706.04599
 
 
-class LossAccuracyMeter(nn.Module):
-    """Loss and right answers, summed up over all images seen since the last reset.
+class EvaluationMetrics(nn.Module):
+    """What validation and test measure: the mean loss, and torchmetrics objects.
 
-    torchmetrics takes 130 µs a step for the same, and its MeanMetric(nan_strategy="disable")
-    loses the weights, so that a short last batch counts as much as a full one (1.9.0).
+    Args:
+        num_classes: the number of logits.
+        more: makes further metrics of probabilities N×K and labels N, each a single number that is
+            logged under the name of its class.
     """
 
-    loss: Tensor
-    right: Tensor
-    images: Tensor
-
-    def __init__(self, persistent: bool = False) -> None:
+    def __init__(
+        self, num_classes: int, more: list[MetricCallable] | MetricCallable | None = None
+    ) -> None:
         super().__init__()
-        self.register_buffer("loss", torch.zeros(()), persistent)
-        self.register_buffer("right", torch.zeros((), dtype=torch.int64), persistent)
-        self.register_buffer("images", torch.zeros((), dtype=torch.int64), persistent)
-        self._waiting: list[tuple[Tensor, Tensor]] = []
-        self.register_state_dict_pre_hook(lambda sums, *_: sums._count())  # type: ignore[no-untyped-call]
+        self.num_classes = num_classes
+        self.loss = LossAccuracyMeter()
+        # unchecked: torchmetrics would read every batch back from the device
+        of: dict[str, Any] = {"num_classes": num_classes, "validate_args": False}
+        self.accuracy: Metric = MulticlassAccuracy(**of, average="micro")
+        self.class_accuracy: Metric = MulticlassAccuracy(**of, average=None)
+        self.confusion_matrix: Metric = MulticlassConfusionMatrix(**of)
+        self.calibration_error = MulticlassCalibrationError(**of, n_bins=_BINS)
+        makers = more if isinstance(more, list) else [more] if more else []
+        self.more = MetricCollection([make(num_classes) for make in makers], compute_groups=False)
+
+    def reset(self, device: torch.device) -> None:
+        """Begin a pass over batches on a device."""
+        self.loss.reset()
+        self.loss.to(device)
+        for metric in (self.accuracy, self.class_accuracy, self.confusion_matrix):
+            metric.reset()
+        self.calibration_error.reset()
+        self.more.reset()
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: its mean loss, float logits N×K and int64 labels N. Nothing is read back
-        from the device."""
+        """Add a batch: its mean loss, float logits N×K and int64 labels N.
+
+        Raises:
+            UsageError: there are not as many logits as classes.
+        """
+        if logits.shape[1] != self.num_classes:
+            raise UsageError(
+                f"The network gives {logits.shape[1]} logits, but ImageClassifier was made for "
+                f"{self.num_classes} classes: give it num_classes={logits.shape[1]}."
+            )
         if len(labels) == 0:
-            return  # the mean loss of no images is not a number
-        self.loss.add_(loss, alpha=len(labels))
-        # counted together, which takes less time than each by itself; whole numbers add up to the
-        # same in any order
-        self._waiting.append((logits, labels))
-        if len(self._waiting) == _TOGETHER:
-            self._count()
+            return  # of a short last batch not every process has images, and metrics need some
+        self.loss.update(loss, logits, labels)
+        for metric in (self.accuracy, self.class_accuracy, self.confusion_matrix):
+            metric.update(logits, labels)
+        # given logits, most metrics guess from their range whether they are probabilities
+        probabilities = logits.float().softmax(dim=1)
+        self.calibration_error.update(probabilities, labels)
+        self.more.update(probabilities, labels)
 
-    def merge(self, other: "LossAccuracyMeter") -> None:
-        other._count()
-        self.loss.add_(other.loss)
-        self.right.add_(other.right)
-        self.images.add_(other.images)
+    def compute(self, name: str) -> dict[str, Tensor]:
+        """What is logged of the pass, over all processes; the braces in ``name`` become ``loss``,
+        ``acc`` and the names of further metrics.
 
-    def total(self) -> "LossAccuracyMeter":
-        """The sums over all processes; with one process these."""
-        if world_size() == 1:
-            return self
-        total = LossAccuracyMeter().to(self.loss.device)
-        total.values = all_reduce_sum(self.values)
-        return total
-
-    @property
-    def values(self) -> Tensor:
-        """Loss, right answers and images as float64, which holds each of them exactly."""
-        self._count()
-        return torch.stack([value.double() for value in (self.loss, self.right, self.images)])
-
-    @values.setter
-    def values(self, values: Tensor) -> None:
-        self._waiting.clear()
-        for own, value in zip((self.loss, self.right, self.images), values, strict=True):
-            own.copy_(value)
-
-    def means(self, name: str) -> dict[str, Tensor]:
-        """Mean loss and top-1 accuracy; the braces in ``name`` become ``loss`` and ``acc``."""
-        self._count()
-        return {
-            name.format("loss"): self.loss / self.images,
-            name.format("acc"): self.right / self.images,
+        Raises:
+            UsageError: a further metric gives more than a number.
+        """
+        values = {
+            name.format("loss"): self.loss.total().means("{}")["loss"],
+            name.format("acc"): self.accuracy.compute(),
         }
+        for key, value in self.more.compute().items():
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                raise UsageError(
+                    f"--model.metrics {key} gives more than one number, which cannot be logged as "
+                    "one: have it average over the classes."
+                )
+            values[name.format(key)] = value
+        return values
 
-    def reset(self) -> None:
-        self._waiting.clear()
-        self.loss.zero_()
-        self.right.zero_()
-        self.images.zero_()
-
-    def _count(self) -> None:
-        if self._waiting:
-            logits, labels = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
-            self._waiting.clear()
-            self.right.add_((logits.argmax(dim=1) == labels).sum())
-            self.images.add_(len(labels))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LossAccuracyMeter":
-        # moves along with the weights, but is none of them: "16-true" must not round it
-        for name, buffer in self._buffers.items():
-            if buffer is not None:
-                self._buffers[name] = buffer.to(fn(buffer).device)
-        return self
+    def evaluation(self, probabilities: Tensor, labels: Tensor) -> "Evaluation":
+        """The pass with its images, float N×K and int64 N; asked of all processes together."""
+        return Evaluation(
+            probabilities,
+            labels,
+            self.confusion_matrix.compute().cpu(),
+            float(self.calibration_error.compute()),
+        )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Probabilities, float N×K, and true classes, int64 N, both on the CPU; N is at least 1."""
+    """A pass over N images of K classes, for those who look at all of it together; on the CPU."""
 
     probabilities: Tensor
+    """float N×K, in the order of the images."""
     labels: Tensor
+    """int64 N."""
+    confusion_matrix: Tensor
+    """int64 K×K: how many images of each true class (row) were taken for each class."""
+    calibration_error: float
+    """Expected calibration error: the mean distance between confidence and accuracy, 15 bins of
+    equal width."""
 
     @property
     def predictions(self) -> Tensor:
@@ -113,16 +127,9 @@ class Evaluation:
         return self.probabilities.argmax(dim=1)
 
     @property
-    def confusion_matrix(self) -> Tensor:
-        """How many images of each true class (row) were taken for each class, int64 K×K."""
-        classes = self.probabilities.shape[1]
-        pairs = self.labels * classes + self.predictions
-        return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
-
-    @property
     def accuracy(self) -> float:
         """Top-1 accuracy."""
-        return float((self.predictions == self.labels).double().mean())
+        return int(self.confusion_matrix.diag().sum()) / len(self.labels)
 
     @property
     def accuracy_interval(self) -> tuple[float, float]:
@@ -150,16 +157,6 @@ class Evaluation:
         matrix = self.confusion_matrix.double()
         return 2 * matrix.diag() / (matrix.sum(dim=0) + matrix.sum(dim=1))
 
-    @property
-    def calibration_error(self) -> float:
-        """Expected calibration error: the mean distance between confidence and accuracy, 15 bins
-        of equal width."""
-        classes = self.probabilities.shape[1]
-        probabilities = self.probabilities.float()
-        return float(
-            multiclass_calibration_error(probabilities, self.labels, classes, n_bins=_BINS)
-        )
-
     def reliability(self) -> tuple[Tensor, Tensor, Tensor]:
         """What a calibration plot shows, for each bin of confidence that holds images.
 
@@ -168,12 +165,12 @@ class Evaluation:
             length of the bins that are not empty.
         """
         confidence = self.probabilities.max(dim=1).values.double()
-        right = (self.predictions == self.labels).double()
+        correct = (self.predictions == self.labels).double()
         bins = (confidence * _BINS).ceil().long().clamp(1, _BINS) - 1
         count = torch.bincount(bins, minlength=_BINS)
         held = count > 0
         mean_confidence = torch.bincount(bins, confidence, _BINS)[held] / count[held]
-        accuracy = torch.bincount(bins, right, _BINS)[held] / count[held]
+        accuracy = torch.bincount(bins, correct, _BINS)[held] / count[held]
         return mean_confidence, accuracy, count[held]
 
     def mistakes(self, count: int) -> Tensor:

@@ -9,9 +9,30 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, Sequenti
 _LENGTHS = ("T_max", "total_iters", "total_steps")
 
 
-def spans_run(arguments: dict[str, Any]) -> bool:
-    """Whether one of a scheduler's arguments stands for the steps of the run."""
-    return any(arguments.get(name) == -1 for name in _LENGTHS)
+def spans_run(arguments: dict[str, Any], warmup: float) -> bool:
+    """Whether a schedule needs to know how many steps the run has.
+
+    Args:
+        arguments: of the scheduler; -1 for a length stands for the steps of the run.
+        warmup: share of the steps in which the learning rate first rises.
+    """
+    return bool(warmup) or any(arguments.get(name) == -1 for name in _LENGTHS)
+
+
+def check_schedule(given: bool, arguments: dict[str, Any], interval: str, warmup: float) -> None:
+    """Whether a scheduler, its arguments, its interval and a warm-up go together.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if not 0 <= warmup < 1:
+        raise ValueError(f"model.warmup {warmup} must be at least 0 and below 1")
+    if warmup and not (given and interval == "step"):
+        raise ValueError(
+            "model.warmup needs a model.lr_scheduler and model.lr_scheduler_interval step"
+        )
+    if spans_run(arguments, warmup) and interval != "step":
+        raise ValueError("a length of -1, the run's steps, needs model.lr_scheduler_interval step")
 
 
 def make_schedule(make: Any, optimizer: Optimizer, steps: float, warmup: float) -> Any:
@@ -30,7 +51,7 @@ def make_schedule(make: Any, optimizer: Optimizer, steps: float, warmup: float) 
             scheduler that warms up by itself is to be warmed up.
     """
     arguments = dict(make.keywords) if isinstance(make, partial) else {}
-    if not (warmup or spans_run(arguments)):
+    if not spans_run(arguments, warmup):
         return make(optimizer)
     if steps == float("inf"):
         raise ValueError("a schedule over the whole run needs --trainer.max_epochs or max_steps")

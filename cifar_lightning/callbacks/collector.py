@@ -6,6 +6,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.metrics import Evaluation
 from cifar_lightning.processes.collectives import in_order
 
@@ -17,6 +18,8 @@ class Collector(Callback):
     def __init__(self) -> None:
         self._outputs: list[Tensor] = []
         self._labels: list[Tensor] = []
+        self.evaluation: Evaluation | None = None
+        """Of the last validation or test pass, once it is over."""
 
     @property
     def outputs(self) -> Tensor:
@@ -29,11 +32,6 @@ class Collector(Callback):
         """int64 N, on the CPU."""
         return torch.cat(self._labels).cpu()
 
-    @property
-    def evaluation(self) -> Evaluation:
-        """Of the last validation or test pass."""
-        return Evaluation(self.outputs.softmax(dim=1), self.labels)
-
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._outputs, self._labels = [], []
 
@@ -43,9 +41,15 @@ class Collector(Callback):
         self._outputs.append(outputs)
         self._labels.append(batch[1])
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._outputs, self._labels = in_order(self._outputs), in_order(self._labels)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_predict_epoch_end(trainer, pl_module)
+        assert isinstance(pl_module, ImageClassifier)
+        probabilities = self.outputs.softmax(dim=1)
+        self.evaluation = pl_module.metrics.evaluation(probabilities, self.labels)
 
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]
-    on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
+    on_test_epoch_end = on_validation_epoch_end

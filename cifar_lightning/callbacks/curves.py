@@ -7,7 +7,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.runs.loggers import to_tensorboard
@@ -33,24 +32,24 @@ class GradientNorm(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        if isinstance(pl_module, ImageClassifier) and pl_module.is_log_step:
+        if isinstance(pl_module, ImageClassifier) and pl_module.meter.is_log_step:
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            pl_module.step_metrics["train/grad_norm"] = get_total_norm(gradients)
+            pl_module.meter.step_metrics["train/grad_norm"] = get_total_norm(gradients)
 
 
 class ClassAccuracy(Callback):
     """Logs ``val_acc/<class>``: the share of a class's validation images that are recognised."""
 
-    def __init__(self, collector: Collector, data: CIFAR10DataModule) -> None:
-        self._collector = collector
+    def __init__(self, data: CIFAR10DataModule) -> None:
         self._data = data
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        recall = self._collector.evaluation.recall.float()
-        # a limited pass need not hold every class
-        names = self._data.source.class_names
-        held = {n: r for n, r in zip(names, recall, strict=True) if not r.isnan()}
-        pl_module.log_dict({f"val_acc/{name}": value for name, value in held.items()})
+        if isinstance(pl_module, ImageClassifier):
+            accuracies = pl_module.metrics.class_accuracy.compute()
+            # a limited pass need not hold every class
+            held = pl_module.metrics.confusion_matrix.compute().sum(dim=1) > 0
+            named = zip(self._data.source.class_names, accuracies, held, strict=True)
+            pl_module.log_dict({f"val_acc/{name}": acc for name, acc, there in named if there})
 
 
 class Histograms(Callback):

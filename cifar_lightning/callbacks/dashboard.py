@@ -47,10 +47,10 @@ class Dashboard:
         """The parts that were chosen."""
         collector = Collector()
         parts: list[tuple[bool | int, Callback]] = [
-            (self.class_accuracy or self.pictures_every_n_epochs, collector),
+            (self.pictures_every_n_epochs, collector),
             (self.layout, ChartLayout()),
             (self.gradient_norm, GradientNorm()),
-            (self.class_accuracy, ClassAccuracy(collector, data)),
+            (self.class_accuracy, ClassAccuracy(data)),
             (
                 self.pictures_every_n_epochs,
                 Pictures(collector, data, self.pictures_every_n_epochs),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.metrics import Evaluation
 from cifar_lightning.runs.loggers import to_tensorboard
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Pictures(Callback):
         self._draw(trainer, "most confident mistakes", self._mistakes)
         self._draw(trainer, "filters", self._filters, pl_module)
 
+    @property
+    def _evaluation(self) -> Evaluation:
+        assert self._collector.evaluation is not None
+        return self._collector.evaluation
+
     def _is_due(self, trainer: Trainer) -> bool:
         epoch = trainer.current_epoch + 1
         return epoch in (1, trainer.max_epochs) or epoch % self._every_n_epochs == 0
@@ -69,7 +75,7 @@ class Pictures(Callback):
     def _confusion_matrix(self, trainer: Trainer) -> "Figure":
         from cifar_lightning.figures import confusion_matrix
 
-        evaluation = self._collector.evaluation
+        evaluation = self._evaluation
         title = (
             f"epoch {trainer.current_epoch + 1}: {evaluation.accuracy:.1%} of "
             f"{len(evaluation.labels):,} images"
@@ -79,17 +85,17 @@ class Pictures(Callback):
     def _calibration(self) -> "Figure":
         from cifar_lightning.figures import calibration
 
-        return calibration(self._collector.evaluation, "validation")
+        return calibration(self._evaluation, "validation")
 
     def _mistakes(self) -> "Figure | None":
         from cifar_lightning.figures import captioned
 
-        evaluation = self._collector.evaluation
+        evaluation = self._evaluation
         mistakes = evaluation.mistakes(16)
         if len(mistakes) == 0:
             return None
         names = self._data.source.class_names
-        images = self._data.validation_images(mistakes)
+        images = self._data.splits.validation.take(mistakes).images
         captions = [
             f"{names[evaluation.predictions[i]]} {evaluation.probabilities[i].max():.0%}\n"
             f"is {names[evaluation.labels[i]]}"
@@ -100,7 +106,7 @@ class Pictures(Callback):
     def _training_batch(self, images: Tensor) -> "Figure":
         from cifar_lightning.figures import mosaic
 
-        seen = self._data.denormalise(images[:64]).cpu().numpy()
+        seen = self._data.normalise.inverse(images[:64]).cpu().numpy()
         return mosaic(seen, "a training batch as the network sees it", columns=8)
 
     def _filters(self, pl_module: LightningModule) -> "Figure | None":

@@ -77,9 +77,9 @@ class Speed(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += batch[2] if len(batch) > 2 else len(batch[1])
-        if isinstance(pl_module, ImageClassifier) and pl_module.is_log_step:
+        if isinstance(pl_module, ImageClassifier) and pl_module.meter.is_log_step:
             speed = self._images / (time.perf_counter() - self._since)
-            pl_module.step_metrics["speed/images_per_second"] = speed
+            pl_module.meter.step_metrics["speed/images_per_second"] = speed
             self._restart()
 
     def _restart(self) -> None:
@@ -119,7 +119,8 @@ class EpochLine(Callback):
         checkpoints = trainer.checkpoint_callback
         new_best = (
             isinstance(checkpoints, Checkpoints)
-            and checkpoints.best_epoch == trainer.current_epoch - 1
+            and checkpoints.best.epoch is not None
+            and checkpoints.best.epoch.epoch == trainer.current_epoch - 1
         )
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         line += f"  lr {lr:.3g}  {seconds:.1f} s{'  best so far' if new_best else ''}"
