@@ -14,7 +14,7 @@ import numpy as np
 import pooch
 import torch
 from filelock import FileLock
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from cifar_lightning.data.source import LabelledImages, Source, Split
 from cifar_lightning.errors import UserError
@@ -22,6 +22,9 @@ from cifar_lightning.errors import UserError
 log = logging.getLogger(__name__)
 
 _SIDE = 32
+_DECODING = 2  # counts up when the same file gives other pixels than before
+# formats whose 16-bit numbers go from black, 0, to white; in astronomy's they go anywhere
+_SIXTEEN_BITS = {"ICNS", "ICO", "IM", "JPEG2000", "PNG", "TIFF"}
 _NOT_IMAGES = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 
 
@@ -105,24 +108,56 @@ class ImageFolder(Source):
     def _cache(self, split: Split, files: list["_File"]) -> Path:
         """Where the decoded images of exactly these files are, or shall be."""
         where = hashlib.sha256(f"{self.root.absolute()} {split}".encode()).hexdigest()[:12]
-        what = hashlib.sha256(repr((self.resize, files)).encode()).hexdigest()[:24]
+        what = hashlib.sha256(repr((_DECODING, self.resize, files)).encode()).hexdigest()[:24]
         return Path(pooch.os_cache("cifar_lightning")) / f"{where}-{what}.npy"
 
 
 def read_image(path: str) -> Image.Image:
-    """Any picture that Pillow reads, in RGB, turned as its EXIF says.
+    """Read a picture in any format of Pillow, in RGB, turned as its EXIF says.
+
+    Black stays black and white stays white, whatever the number of bits. Transparent pixels keep
+    the colour that the file gives them; alpha is dropped, as torchvision's ``ImageFolder`` does.
 
     Raises:
-        UserError: it cannot be read; names it.
+        UserError: it cannot be read, or its numbers have no white; names it.
     """
     try:
         with Image.open(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a palette with transparency is no reason to worry
-            return ImageOps.exif_transpose(file).convert("RGB")
+            white = _white(path, file) if file.mode.startswith(("I", "F")) else None
+            picture = ImageOps.exif_transpose(file)
+            if white is not None:
+                return _grey(np.asarray(picture), *white).convert("RGB")
+            if picture.mode == "La":  # Pillow undoes premultiplication in this one step alone
+                picture = picture.convert("LA")
+            return picture.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path} cannot be read as an image ({type(error).__name__}): mend or remove it."
         ) from error
+
+
+def _white(path: str, file: ImageFile.ImageFile) -> tuple[int, bool]:
+    """The number that stands for white in a picture of wide numbers, and whether it stands for
+    black instead. ``Image.convert`` would make white of everything above 255."""
+    sixteen_bits = file.mode.startswith("I;16") and file.format in _SIXTEEN_BITS
+    # Pillow brings what a PPM calls white to 65535
+    if not sixteen_bits and (file.mode, file.format) != ("I", "PPM"):
+        raise UserError(
+            f"{path} holds numbers (Pillow's mode {file.mode}) of which none is white: "
+            "save it with 8 or 16 bits a channel, as PNG for example."
+        )
+    if isinstance(file, TiffImagePlugin.TiffImageFile):
+        (bits,) = file.tag_v2[TiffImagePlugin.BITSPERSAMPLE]  # 16 or 12
+        kind = file.tag_v2[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION]
+        return 2**bits - 1, kind == 0  # WhiteIsZero
+    return 65535, False
+
+
+def _grey(values: np.ndarray, white: int, inverted: bool) -> Image.Image:
+    """From whole numbers H×W, 0 to ``white``, to 8 bits."""
+    scaled = (values.astype(np.int64) * 255 + white // 2) // white
+    return Image.fromarray((255 - scaled if inverted else scaled).astype(np.uint8))
 
 
 def is_no_image(name: str) -> bool:
