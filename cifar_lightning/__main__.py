@@ -47,7 +47,10 @@ def _say(error: UserError) -> None:
         if is_said(error):
             return
     which = f"process {process_number()}: " if process_number() else ""
-    print(f"cifar_lightning: {which}{error}", file=sys.stderr)
+    text = str(error)
+    if "\n" not in text and not text.endswith((".", "!", "?", ")", "]")):
+        text += "."  # what a constructor of somebody else raised
+    print(f"cifar_lightning: {which}{text}", file=sys.stderr)
 
 
 def _run(argv: list[str]) -> None:

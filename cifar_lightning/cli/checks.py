@@ -1,4 +1,4 @@
-"""What can be known to fail is said before a run is begun."""
+"""Checks of what would fail later, made before a run begins."""
 
 import inspect
 import math
@@ -10,14 +10,15 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
-from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cifar_lightning import lightning_internals
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UsageError, UserError
-from cifar_lightning.runs.checkpoints import KEY
+from cifar_lightning.models import AlexNet
 from cifar_lightning.runs.folders import LoadedCheckpoint
+from cifar_lightning.schedules import spans_run
 
 # Of Lightning's arguments those that it takes below this, to train nothing or to stumble later;
 # −1 stands for "no end" where it may.
@@ -33,12 +34,14 @@ _ABOVE_ZERO = ("limit_train_batches", "val_check_interval")
 _ENDLESS = ("max_epochs", "max_steps")
 
 
-def check_trainer_arguments(asked: dict[str, Any]) -> None:
-    """Whether numbers given to the trainer make sense. Raises UsageError.
-
-    Args:
-        asked: the trainer's arguments by name.
-    """
+def check_fit_arguments(config: dict[str, Any]) -> None:
+    """Whether options of ``fit`` make sense by themselves. Raises UsageError."""
+    if config["model"]["flip_averaging"]:
+        raise UsageError(
+            "--model.flip_averaging is for validate, test and predict: checkpoints are chosen by "
+            "what the network says of an image itself."
+        )
+    asked = config["trainer"]
     for name, least in _AT_LEAST.items():
         value = asked.get(name)
         if value is None or (value == -1 and name in _ENDLESS):
@@ -50,6 +53,24 @@ def check_trainer_arguments(asked: dict[str, Any]) -> None:
         value = asked.get(name)
         if isinstance(value, int | float) and value <= 0:
             raise UsageError(f"--trainer.{name} {value} must be above 0.")
+
+
+def check_together(
+    trainer: Trainer,
+    model: ImageClassifier,
+    data: CIFAR10DataModule,
+    config: dict[str, Any],
+    found: LoadedCheckpoint | None,
+) -> None:
+    """Whether trainer, module, data, the options that they were made from and the checkpoint go
+    together. Raises UsageError or UserError."""
+    check_precision(trainer, config["trainer"]["precision"])
+    check_length(config["model"], trainer)
+    check_compiler(trainer, model.compile_mode)
+    check_processes(trainer, model, data)
+    check_num_classes(model, data, config["model"]["net"].get("init_args", {}).get("num_classes"))
+    if found is not None:
+        check_weights(model, found)
 
 
 def check_precision(trainer: Trainer, asked: str | int | None) -> None:
@@ -70,9 +91,15 @@ def check_precision(trainer: Trainer, asked: str | int | None) -> None:
         )
 
 
-def check_length(model: ImageClassifier, trainer: Trainer) -> None:
+def schedule_spans_run(model: dict[str, Any]) -> bool:
+    """Whether the schedule needs to know how many steps the run has, by the model's options."""
+    schedule = (model.get("lr_scheduler") or {}).get("init_args") or {}
+    return spans_run(schedule, model.get("warmup") or 0.0)
+
+
+def check_length(model_config: dict[str, Any], trainer: Trainer) -> None:
     """Whether a schedule that spans the run has a run that ends. Raises UsageError."""
-    if model.schedule_spans_run and trainer.max_epochs == -1 and trainer.max_steps == -1:
+    if schedule_spans_run(model_config) and trainer.max_epochs == -1 and trainer.max_steps == -1:
         raise UsageError(
             "--trainer.max_epochs -1: the learning-rate schedule spans the whole run, which must "
             "have an end."
@@ -97,9 +124,9 @@ def has_batch_norm(model: ImageClassifier) -> bool:
 def check_processes(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -> None:
     """Whether several processes can do what one does. Raises UsageError."""
     count = trainer.world_size
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy) or isinstance(
-        trainer.strategy.launcher, _MultiProcessingLauncher
-    ):
+    if not isinstance(
+        trainer.strategy, SingleDeviceStrategy | DDPStrategy
+    ) or lightning_internals.forks_processes(trainer):
         raise UsageError(
             f"--trainer.strategy {type(trainer.strategy).__name__}: several processes train with "
             "--trainer.strategy ddp here, by this command, torchrun or SLURM."
@@ -124,7 +151,9 @@ def check_num_classes(model: ImageClassifier, data: CIFAR10DataModule, asked: in
             f"--model.net {name}: a network must take the number of classes as its argument "
             "num_classes."
         )
-    if asked not in (None, data.num_classes, parameter.default):
+    # a network that has no default is handed that of the network it takes the place of
+    inherited = inspect.signature(AlexNet).parameters["num_classes"].default
+    if asked not in (None, data.num_classes, parameter.default, inherited):
         raise UsageError(
             f"--model.net.num_classes {asked}: the data have {data.num_classes} classes, and the "
             "network takes their number from them; leave it out."
@@ -133,7 +162,7 @@ def check_num_classes(model: ImageClassifier, data: CIFAR10DataModule, asked: in
 
 def check_images(fingerprint: str | None, found: LoadedCheckpoint) -> None:
     """Whether a run goes on with the images that it was trained on. Raises UserError."""
-    before = found.content[KEY]["data"]
+    before = found.ours.get("data")
     if before not in (None, fingerprint):
         raise UserError(
             f"The training images are not those that {found.path} was trained on "
@@ -159,7 +188,7 @@ def check_weights(model: ImageClassifier, found: LoadedCheckpoint) -> None:
 def check_network(model: ImageClassifier, data: CIFAR10DataModule) -> None:
     """Whether network, images, optimizer and schedule fit together. Raises UsageError."""
     name = type(model.net).__name__
-    image = data.validation_images(torch.tensor([0]))
+    image = data.splits.validation.take(slice(1)).images
     training = model.net.training
     model.net.eval()
     try:

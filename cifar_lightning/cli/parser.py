@@ -12,6 +12,8 @@ from pytorch_lightning.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cifar_lightning.cli.help import format_help
+from cifar_lightning.cli.options import OPTIONS
 from cifar_lightning.commands.names import COMMANDS
 from cifar_lightning.data import Source
 from cifar_lightning.errors import UsageError
@@ -27,17 +29,30 @@ _CLASSES = {
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser, less the forty lines with which jsonargparse answers a typing error."""
+    """Lightning's parser, less the forty lines with which jsonargparse answers a typing error and
+    the 1,300 of its help."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # an abbreviation that is unique today means something else tomorrow
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
+    @property
+    def command(self) -> str | None:
+        """The command whose options these are; None for the parser around the commands, and for
+        those that jsonargparse makes for the arguments of a class."""
+        name: str = self.prog.removeprefix("cifar_lightning [options] ")
+        return name if name in OPTIONS else None
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        if self.command is None:
+            text: str = super().format_help(*args, **kwargs)
+            return text
+        return format_help(self.command, {a.dest: a.default for a in self._actions})
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
         options = [word for action in parser._actions for word in action.option_strings]
-        command = parser.prog.replace(" [options]", "").replace("cifar_lightning ", "")
-        command = f" {command}" if command in COMMANDS else ""
+        command = f" {parser.command}" if parser.command else ""
         print(
             f"cifar_lightning: {one_sentence(message, options, sys.argv[1:])} "
             f"(python -m cifar_lightning{command} --help lists what there is)",

@@ -1,15 +1,30 @@
-"""What a command that starts from a checkpoint runs with: the command line wins over the
-checkpoint, the checkpoint over configs and defaults, and nothing changes without a word."""
+"""What ``--ckpt_path`` means: who wins over whom, and what a run that goes on may change.
+
+The command line wins over the checkpoint, the checkpoint over the defaults. Flags and ``--config``
+files count in the order in which they stand. No difference passes without a word.
+"""
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from cifar_lightning.errors import UsageError
-from cifar_lightning.schedules import spans_run
+from cifar_lightning.cli.checks import schedule_spans_run
+from cifar_lightning.cli.parser import check_config
+from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.runs.checkpoints import RESUMABLE
+from cifar_lightning.runs.config import OF_THE_COMMAND, flat, is_in
+from cifar_lightning.runs.folders import (
+    LoadedCheckpoint,
+    checkpoint_of_job,
+    find_checkpoint,
+    logs_folder,
+)
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +34,7 @@ _PAST = (
     "seed_everything",
     "data",
     "model.net",
+    "model.loss",
     "model.optimizer.class_path",
     "model.lr_scheduler",
     "model.lr_scheduler_interval",
@@ -31,78 +47,111 @@ _PAST = (
 _MAY_MOVE = ("data.source.init_args.root", "data.source.init_args.mirrors")
 # A schedule over the whole run would keep its old length.
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches")
-# These say how one command runs, not what the experiment is.
-_OF_THE_COMMAND = ("ckpt_path", "config", "verbose", "weights_only", "return_predictions")
+
+
+class _Setting(NamedTuple):
+    name: str
+    value: Any
+    file: str | None
+    """The config file that it stands in; None for a flag."""
 
 
 class Arguments:
-    """The program's arguments, taken apart by who wins over whom.
+    """The program's arguments, looked through before they are parsed.
 
     Args:
         argv: the arguments; the first word among them that is a command is the command.
         commands: the names of the commands.
+
+    Raises:
+        UsageError: a config file among them is empty, or contains itself.
     """
 
     def __init__(self, argv: list[str], commands: Iterable[str]) -> None:
         self.argv = argv
         self.command = next((word for word in argv if word in set(commands)), None)
-        start = argv.index(self.command) + 1 if self.command else len(argv)
-        self._head = argv[:start]
-        self._configs: list[str] = []
-        self._flags: list[str] = []
-        rest = iter(argv[start:])
-        for word in rest:
-            if word in ("--config", "-c"):
-                self._configs += [word, *_one(rest)]
-            elif word.startswith("--config="):
-                self._configs.append(word)
-            else:
-                self._flags.append(word)
+        self._start = argv.index(self.command) + 1 if self.command else len(argv)
+        words = argv[self._start :]
+        self._settings: list[_Setting] = []
+        for word, following in zip_longest(words, words[1:]):
+            name, equals, value = word.partition("=")
+            given = value if equals else following
+            if name in ("--config", "-c"):
+                check_config(str(given))
+                self._settings += [_Setting(*s, str(given)) for s in flat(_read(str(given)))]
+            elif name.startswith("--"):
+                self._settings.append(_Setting(name.removeprefix("--"), given, None))
 
-    @property
-    def config_files(self) -> list[str]:
-        """The values of the ``--config`` options."""
-        words = [word.removeprefix("--config=") for word in self._configs]
-        return [word for word in words if word not in ("--config", "-c")]
+    def value_of(self, name: str) -> str | None:
+        """What the arguments say of an option; null in a file says nothing."""
+        for setting in reversed(self._settings):
+            if setting.name == name and not (setting.file and setting.value is None):
+                return None if setting.value in (None, "null") else str(setting.value)
+        return None
 
-    @property
-    def configs_alone(self) -> list[str]:
-        """The command with its ``--config`` options and no other flags."""
-        return [*self._head, *self._configs]
+    def origin(self, name: str) -> str | None:
+        """The config file by which an option has its value; None for a flag."""
+        asked = _short(name)
+        files: list[str | None] = [
+            setting.file
+            for setting in self._settings
+            if is_in(asked, (_short(setting.name),)) or is_in(_short(setting.name), (asked,))
+        ]
+        return files[-1] if files else None
 
-    @property
-    def about_the_checkpoint(self) -> list[str]:
-        """Configs, and of the flags those that say which checkpoint: the others may make sense
-        only together with what the checkpoint says."""
-        kept = []
-        rest = iter(self._flags)
-        for word in rest:
-            if word in ("--ckpt_path", "--trainer.default_root_dir"):
-                kept += [word, *_one(rest)]
-            elif word.startswith(("--ckpt_path=", "--trainer.default_root_dir=")):
-                kept.append(word)
-        return [*self.configs_alone, *kept]
+    def find_checkpoint(self) -> LoadedCheckpoint | None:
+        """The checkpoint that the command starts from: the one that is asked for, the newest of a
+        SLURM job that was queued again, or for commands that do not train the best.
 
-    def with_checkpoint(self, config: dict[str, Any]) -> list[str]:
-        """The arguments with a checkpoint's configuration between configs and flags.
-
-        Args:
-            config: the configuration of the run, as ``fit`` had it. Commands that do not train
-                take the data and the network from it.
+        Raises:
+            UserError: there is none, or it cannot be used; says which.
         """
+        if self.command is None or self._asks_for_text:
+            return None
+        logs = logs_folder(self.value_of("trainer.default_root_dir"))
+        name = self.value_of("ckpt_path")
+        if self.command != "fit":
+            return find_checkpoint(name or "best", logs)
+        wanted = name or checkpoint_of_job(logs)
+        if wanted is None:
+            return None
+        found = find_checkpoint(str(wanted), logs)
+        if found.ours.get("format") not in RESUMABLE:
+            raise UserError(
+                f"{found.path} was not written by this version of cifar_lightning: it can be "
+                "tested, but does not hold what is needed to go on with its run."
+            )
+        return found
+
+    def after_checkpoint(self, found: LoadedCheckpoint | None) -> list[str]:
+        """The arguments with the configuration of a checkpoint's run in front of them. Commands
+        that do not train take the data and the network from it."""
+        config = (found and found.ours.get("config")) or {}
         if self.command == "fit":
-            inherited = {k: v for k, v in config.items() if k not in _OF_THE_COMMAND}
+            inherited = {k: v for k, v in config.items() if k not in OF_THE_COMMAND}
         else:
             inherited = {k: config[k] for k in ("seed_everything", "data", "model") if k in config}
-        return [*self.configs_alone, "--config", json.dumps(inherited), *self._flags]
+        in_front = ["--config", json.dumps(inherited)] if inherited else []
+        return [*self.argv[: self._start], *in_front, *self.argv[self._start :]]
+
+    @property
+    def _asks_for_text(self) -> bool:
+        return any(w in ("-h", "--help") or w.startswith("--print_config") for w in self.argv)
 
 
-def _one(rest: Iterator[str]) -> list[str]:
-    word = next(rest, None)
-    return [] if word is None else [word]
+def _read(config: str) -> dict[str, Any]:
+    """A config file, or its text; nothing of one that the parser is going to complain of."""
+    try:
+        path = Path(config)
+        content = yaml.safe_load(path.read_text() if path.is_file() else config)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
-def against_the_past(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(
+    found: LoadedCheckpoint, now: dict[str, Any], arguments: Arguments
+) -> dict[str, tuple[Any, Any]]:
     """Compare a run's configuration with what it is to go on with, and say each difference.
 
     Returns:
@@ -111,43 +160,38 @@ def against_the_past(before: dict[str, Any], now: dict[str, Any]) -> dict[str, t
     Raises:
         UsageError: something is asked for that would change what was already trained.
     """
-    old, new = dict(_flat(before)), dict(_flat(now))
+    before = found.ours.get("config")
+    if before is None:  # of a run made from Python
+        return {}
+    old, new = dict(flat(before)), dict(flat(now))
     changes = {}
     for name in sorted(old.keys() | new.keys()):
-        if _is_in(name, _OF_THE_COMMAND) or old.get(name) == new.get(name):
+        if is_in(name, OF_THE_COMMAND) or old.get(name) == new.get(name):
             continue
-        if _is_in(name, _PAST) and not _is_in(name, _MAY_MOVE):
+        file = arguments.origin(name)
+        asked = f"{new.get(name)} from {file}" if file else f"{new.get(name)}"
+        if is_in(name, _PAST) and not is_in(name, _MAY_MOVE):
             raise UsageError(
-                f"{_flag(name)} {new.get(name)} would change what this run has already trained "
-                f"with ({old.get(name)}): leave it out to go on, or start a new run."
+                f"--{_short(name)} {asked} would change what this run has already trained with "
+                f"({old.get(name)}): leave it out to go on, or start a new run."
             )
-        if name in _LENGTH and _schedule_spans_run(now["model"]):
+        if name in _LENGTH and schedule_spans_run(now["model"]):
             raise UsageError(
-                f"{_flag(name)} {new.get(name)}: the learning-rate schedule spans the whole run, "
-                f"whose length ({old.get(name)}) cannot change any more; start a new run."
+                f"--{_short(name)} {asked}: the learning-rate schedule spans the whole run, whose "
+                f"length ({old.get(name)}) cannot change any more; start a new run."
             )
-        log.info("%s: %s, was %s", _flag(name), new.get(name), old.get(name))
+        log.info("--%s: %s, was %s", _short(name), asked, old.get(name))
         changes[name] = (old.get(name), new.get(name))
     return changes
 
 
-def _schedule_spans_run(model: dict[str, Any]) -> bool:
-    schedule = (model.get("lr_scheduler") or {}).get("init_args") or {}
-    return bool(model.get("warmup")) or spans_run(schedule)
-
-
-def say_what_configs_lost(
-    asked: dict[str, Any], defaults: dict[str, Any], past: dict[str, Any], now: dict[str, Any]
-) -> None:
-    """Say where a ``--config`` asked for something and the checkpoint won."""
-    default, kept, new = (dict(_flat(config)) for config in (defaults, past, now))
-    for name, value in _flat(asked):
-        if (
-            value != default.get(name)
-            and value != new.get(name)
-            and new.get(name) == kept.get(name)
-        ):
-            log.info("%s: %s as in the checkpoint, not %s", _flag(name), new.get(name), value)
+def limit_reached(found: LoadedCheckpoint, trainer: Trainer) -> str | None:
+    """The argument of the trainer by which a run is finished; None if there is more to train."""
+    epochs: int = found.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    steps: int = found.content["global_step"]
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs:
+        return "max_epochs"
+    return "max_steps" if 0 <= trainer.max_steps <= steps else None
 
 
 class OptimizerChanges(Callback):
@@ -155,11 +199,16 @@ class OptimizerChanges(Callback):
     the restored state holds the old settings. A schedule goes on in proportion.
 
     Args:
-        changes: what each argument of the optimizer was and becomes.
+        changes: what each option of the command line was and becomes.
     """
 
     def __init__(self, changes: dict[str, tuple[Any, Any]]) -> None:
-        self._changes = changes
+        prefix = "model.optimizer.init_args."
+        self._changes = {
+            name.removeprefix(prefix): change
+            for name, change in changes.items()
+            if name.startswith(prefix)
+        }
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for name, (old, new) in self._changes.items():
@@ -177,17 +226,6 @@ class OptimizerChanges(Callback):
                         part.base_lrs = [lr * new / old for lr in base_lrs]
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('.init_args', '').replace('.class_path', '')}"
-
-
-def _is_in(name: str, prefixes: tuple[str, ...]) -> bool:
-    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _short(name: str) -> str:
+    """An option as people write it."""
+    return name.replace(".init_args", "").replace(".class_path", "")

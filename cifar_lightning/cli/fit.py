@@ -1,0 +1,122 @@
+"""What ``fit`` does around Lightning's own: data, the folder of the run, and how it ends."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pytorch_lightning import Trainer
+
+from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.cli.checks import check_images, check_network
+from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.errors import DivergedError, UserError
+from cifar_lightning.processes import slurm
+from cifar_lightning.processes.collectives import all_gather, broadcast
+from cifar_lightning.processes.signals import Interrupted
+from cifar_lightning.runs.checkpoints import Checkpoints
+from cifar_lightning.runs.folders import LoadedCheckpoint, is_newest_run, open_run
+from cifar_lightning.runs.loggers import MetricsCSV, RunTensorBoardLogger
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with."""
+
+    config: dict[str, Any]
+    """As it stands in ``config.yaml``."""
+    logs: Path
+    """The folder of all runs."""
+    found: LoadedCheckpoint | None
+    """The checkpoint to go on from."""
+    own_loggers: bool
+    """Whether the run has our loggers, which need its folder."""
+
+
+def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start: Start) -> None:
+    """Train, in a new run or in the one that a checkpoint belongs to.
+
+    Raises:
+        UserError: the data or the disk cannot be used, or the loss is no longer finite.
+        Interrupted: a signal has asked for the end; the newest state is saved.
+    """
+    if trainer.local_rank == 0:  # of each machine: they need not share a file system
+        data.prepare_data()
+    all_gather(None)  # the others wait
+    data.setup("fit")
+    checkpoints = checkpoints_of(trainer)
+    checkpoints.data = data.fingerprint
+    checkpoints.class_names = list(data.source.class_names)
+    if start.found is not None:
+        check_images(checkpoints.data, start.found)
+    check_network(model, data)
+    lock = None if trainer.fast_dev_run else open_run_folder(trainer, start)
+    _introduce(trainer, model, data, start.found)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=start.found and start.found.path)
+        checkpoints.stop.raise_if_asked()
+    except Interrupted as interrupted:
+        if interrupted.signum != slurm.requeue_signal(trainer):
+            _say_how_to_go_on(checkpoints)
+        elif trainer.is_global_zero:
+            slurm.requeue()
+        raise
+    except DivergedError as error:
+        last = checkpoints.run_folder(trainer) / "checkpoints" / "last.ckpt"
+        raise UserError(f"{error} The last good checkpoint is {last}.") from error
+    finally:
+        if lock is not None:
+            lock.release()
+    if checkpoints.unsaved is not None:
+        raise UserError(f"{checkpoints.unsaved}: the final state of the run is lost.")
+
+
+def checkpoints_of(trainer: Trainer) -> Checkpoints:
+    """The trainer's callback that takes checkpoints."""
+    return next(c for c in trainer.callbacks if isinstance(c, Checkpoints))
+
+
+def open_run_folder(trainer: Trainer, start: Start) -> FileLock | None:
+    """Make or open the folder of the run and let loggers and checkpoints write into it. Returns
+    its lock, which process 0 holds."""
+    run = lock = None
+    if trainer.is_global_zero:
+        run, lock = open_run(start.logs, start.found, start.config)
+        if start.own_loggers:
+            trainer.loggers = [RunTensorBoardLogger(run), MetricsCSV(run)]
+    checkpoints = checkpoints_of(trainer)
+    checkpoints.run, checkpoints.config = broadcast(run), start.config
+    return lock
+
+
+def _introduce(
+    trainer: Trainer,
+    model: ImageClassifier,
+    data: CIFAR10DataModule,
+    found: LoadedCheckpoint | None,
+) -> None:
+    parameters = sum(p.numel() for p in model.net.parameters())
+    log.info(
+        "%s, %s parameters, on %s: %s, %s; %s",
+        type(model.net).__name__,
+        f"{parameters:,}",
+        trainer.strategy.root_device,
+        type(data.source).__name__,
+        data.splits.description,
+        checkpoints_of(trainer).run or "no run folder",
+    )
+    if found is not None:
+        log.info("Going on from %s", found.path)
+
+
+def _say_how_to_go_on(checkpoints: Checkpoints) -> None:
+    run = checkpoints.run
+    if run is None or not (run / "checkpoints" / "last.ckpt").exists():
+        return
+    if checkpoints.unsaved is not None:
+        log.warning("%s: what is there is older.", checkpoints.unsaved)
+    path = "last" if is_newest_run(run) else run / "checkpoints" / "last.ckpt"
+    log.info("To go on: python -m cifar_lightning fit --ckpt_path %s", path)

@@ -1,0 +1,82 @@
+"""What a resumed run may change, and what is said of it."""
+
+from pathlib import Path
+
+import pytest
+from helpers import TINY, files, last_state, one_sentence, write_images
+from PIL import Image
+from program import Command
+
+
+def test_resume_of_a_finished_run(command: Command, run: Path) -> None:
+    before = files(run)
+    ended = command("fit", "--ckpt_path", "last")
+    assert (ended.status, "this run is finished" in ended.stderr) == (0, True)
+    assert before == files(run)
+
+
+PAST = [
+    ("--seed_everything", "7"),
+    ("--data.batch_size", "16"),
+    ("--data.source.size", "500"),
+    ("--data.val_size", "100"),
+    ("--data.translate", "2"),
+    ("--model.label_smoothing", "0.1"),
+    ("--model.net", "AlexNet"),
+    ("--trainer.limit_train_batches", "2"),
+]
+
+
+@pytest.mark.parametrize("flag", PAST, ids=lambda flag: flag[0])
+def test_the_past_cannot_be_changed(flag: tuple[str, str], command: Command, run: Path) -> None:
+    ended = command("fit", "--ckpt_path", "last", "--trainer.max_epochs", "4", *flag)
+    assert ended.status == 2
+    sentence = one_sentence(ended)
+    assert sentence.startswith(f"{flag[0]} ")
+    assert "would change what this run has already trained with" in sentence
+
+
+def test_other_images_are_noticed(command: Command, tmp_path: Path) -> None:
+    for split, count in (("train", 30), ("test", 5)):
+        for shade, name in enumerate(("dark", "light")):
+            write_images(tmp_path / split / name, count, 200 * shade)
+    flags = ("--data.source", "ImageFolder", "--data.source.root", ".", "--data.val_size", "10")
+    assert command("fit", *TINY, *flags, "--trainer.max_epochs", "1").status == 0
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(tmp_path / "train/dark/3.png")
+    ended = command("fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    assert ended.status == 1
+    assert "The training images are not those that" in one_sentence(ended)
+
+
+def test_what_changes_is_said_and_done(command: Command, run: Path) -> None:
+    before = (run / "config.yaml").read_bytes()
+    flags = ("--trainer.max_epochs", "4", "--model.optimizer.lr", "0.125")
+    ended = command("fit", "--ckpt_path", "last", *flags)
+    assert ended.status == 0, ended.stderr
+    assert "--trainer.max_epochs: 4, was 3" in ended.stderr
+    assert "--model.optimizer.lr: 0.125, was 0.01" in ended.stderr
+    assert (run / "config.yaml").read_bytes() == before
+    assert "max_epochs: 4" in (run / "config-resume-1.yaml").read_text()
+    assert last_state(run)["optimizer_states"][0]["param_groups"][0]["lr"] == 0.125
+
+
+def test_decay_can_be_turned_on_when_a_run_goes_on(command: Command, run: Path) -> None:
+    more = ("--trainer.max_epochs", "4", "--model.optimizer.weight_decay", "0.1")
+    ended = command("fit", "--ckpt_path", "last", *more)
+    assert ended.status == 0, ended.stderr
+    groups = last_state(run)["optimizer_states"][0]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0]
+
+
+def test_another_length_is_refused_where_the_schedule_spans_the_run(
+    command: Command, tmp_path: Path
+) -> None:
+    asked = (
+        "--model.lr_scheduler", "CosineAnnealingLR", "--model.lr_scheduler.T_max", "-1",
+        "--model.lr_scheduler_interval", "step",
+    )  # fmt: skip
+    assert command("fit", *TINY, *asked).status == 0
+    ended = command("fit", "--ckpt_path", "last", "--trainer.max_epochs", "5")
+    assert ended.status == 2
+    sentence = one_sentence(ended)
+    assert sentence.startswith("--trainer.max_epochs 5: the learning-rate schedule spans the")
