@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import io
-import json
 import logging
 import os
 import statistics
@@ -21,15 +20,16 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.nn import functional as F
 
 from cifar_lightning.bench.plain_loop import WARM_UP, PlainLoop
-from cifar_lightning.callbacks import CallbackList, Checkpoints
-from cifar_lightning.callbacks.card import device_name, versions
+from cifar_lightning.bench.table import table
 from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.cli.fit import checkpoints_of, open_run_folder
 from cifar_lightning.cli.lightning_cli import CLI, quiet_lightning
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UsageError
+from cifar_lightning.runs.files import write_json
+from cifar_lightning.runs.provenance import device_name, versions
 
 # Many short rounds rather than few long ones: what a machine does beside it drifts.
 _ROUNDS = 8
@@ -40,7 +40,7 @@ _FEWEST = 25  # steps of a round
 class Bench(CLI):
     """Takes what ``fit`` takes, and measures instead of training."""
 
-    def fit(self, model: ImageClassifier, ckpt_path: str | None, **kwargs: Any) -> None:
+    def fit(self, model: ImageClassifier, **kwargs: Any) -> None:
         data: CIFAR10DataModule = self.datamodule
         data.prepare_data()
         data.setup("fit")
@@ -59,8 +59,8 @@ class Bench(CLI):
                 **self._measure(PlainLoop(model, data, self.trainer)),
             }
         path = Path("bench.json")
-        path.write_text(json.dumps(report, indent=2) + "\n")
-        print(f"{_table(report)}\n\n{path}")
+        write_json(path, report)
+        print(f"{table(report)}\n\n{path}")
 
     def _measure(self, by_hand: PlainLoop) -> dict[str, Any]:
         _say("choosing the number of steps and of loader processes")
@@ -110,10 +110,7 @@ class Bench(CLI):
         for name, value in {"default_root_dir": self.folder, **changes}.items():
             trainer[name] = value
         self.instantiate_classes()
-        self._open_run()
-        checkpoints = self.trainer.checkpoint_callback
-        assert isinstance(checkpoints, Checkpoints)
-        checkpoints.run, checkpoints.config = self.run, self._plain(self.config)
+        self.lock = open_run_folder(self.trainer, self.start())
 
     def _fit(self, steps: int) -> float:
         # something is logged in every round
@@ -144,16 +141,12 @@ class Bench(CLI):
             max_steps=-1, max_epochs=1, limit_train_batches=3, limit_val_batches=1.0,
             num_sanity_val_steps=0,
         )  # fmt: skip
-        validation, save, dashboard = _Stopwatch(), _Stopwatch(), _Stopwatch()
-        for callback in self.trainer.callbacks:
-            if isinstance(callback, Checkpoints):
-                save.watch(callback, "_write")
-            elif isinstance(callback, CallbackList):
-                for part in callback.parts:
-                    if type(part).__module__ in _DASHBOARD:
-                        for hook in (name for name in dir(Callback) if name.startswith("on_")):
-                            dashboard.watch(part, hook)
-        validation.watch(self.trainer.fit_loop.epoch_loop.val_loop, "run")
+        validation, save, dashboard = _ValidationClock(), _Stopwatch(), _Stopwatch()
+        self.trainer.callbacks.insert(0, validation)
+        save.watch(checkpoints_of(self.trainer), "write")
+        for part in self.dashboard:
+            for hook in (name for name in dir(Callback) if name.startswith("on_")):
+                dashboard.watch(part, hook)
         self.trainer.fit(self.model, datamodule=self.datamodule)
         return {
             "validation": validation.seconds,
@@ -217,6 +210,19 @@ class _Clock(Callback):
         self._times.append(time.perf_counter())
 
 
+class _ValidationClock(Callback):
+    """Seconds of a validation, without what other callbacks do at its end."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds += time.perf_counter() - self._start
+
+
 class _LossAlone(LightningModule):
     """The least that Lightning can train."""
 
@@ -230,8 +236,7 @@ class _LossAlone(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        smoothing = self._model.label_smoothing
-        return F.cross_entropy(self.net(images), labels, label_smoothing=smoothing)
+        return self._model.training_loss(self.net(images), labels)
 
     def configure_optimizers(self) -> Any:
         return self._model.new_optimizer(self.net)
@@ -258,9 +263,6 @@ class _Stopwatch:
         setattr(thing, method, timed)
 
 
-_DASHBOARD = [f"cifar_lightning.callbacks.{m}" for m in ("card", "collector", "curves", "pictures")]
-
-
 def _start_up() -> dict[str, float]:
     """Wall time of whole processes, the best of three."""
     programs = {
@@ -279,39 +281,6 @@ def _seconds(program: list[str]) -> float:
 
 def _environ() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def _table(report: dict[str, Any]) -> str:
-    steps = report["step_ms"]
-    lines = [
-        f"{report['network']}, batch {report['batch_size']}, {report['precision']}, "
-        f"{report['data']}, {report['device']}",
-        f"{report['rounds']} rounds of {report['steps']} steps each, interleaved",
-        "",
-        f"{'a step':22}  median ms      min      max",
-    ]
-    for name, times in steps.items():
-        row = f"{times['median']:9.3f} {min(times['all']):8.3f} {max(times['all']):8.3f}"
-        lines.append(f"{name:22}  {row}")
-    lines += ["", "of it"]
-    lines += [f"  {name:20}  {value:9.3f}" for name, value in report["anatomy_ms"].items()]
-    lines += ["", f"{'seconds':40}"]
-    lines += [f"  {name:38}{value:9.3f}" for name, value in report["seconds"].items()]
-    lines += [f"{'peak memory, MB: ' + n:40}{v:9.0f}" for n, v in report["peak_memory_mb"].items()]
-    lines += [
-        "",
-        f"fit takes {_spread(report['fit_to_limit'])} times the limit and "
-        f"{_spread(report['fit_to_article'])} times the article's loop "
-        f"({report['article_workers']} loader processes); "
-        f"{_spread(report['fit_minus_barebones_us'], '+.0f')} µs a step to Lightning's barebones "
-        "loop.",
-    ]
-    return "\n".join(lines)
-
-
-def _spread(of_rounds: dict[str, Any], form: str = ".3f") -> str:
-    low, high = min(of_rounds["all"]), max(of_rounds["all"])
-    return f"{of_rounds['median']:{form}} ({low:{form}} to {high:{form}})"
 
 
 def _say(text: str) -> None:

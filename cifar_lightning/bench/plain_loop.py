@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.meter import LossAccuracyMeter
 
 WARM_UP = 5
 """Steps of a loop that are not counted."""
@@ -82,7 +82,8 @@ class PlainLoop:
     def anatomy(self, steps: int) -> dict[str, float]:
         """Median seconds of each part of a step of ours, each waited for."""
         net, optimizer = self._fresh()
-        sums = copy.deepcopy(self._model.window).to(self._device)
+        meter = LossAccuracyMeter()
+        meter.to(self._device)
         spent: dict[str, list[float]] = defaultdict(list)
 
         @contextmanager
@@ -101,14 +102,14 @@ class PlainLoop:
                 images, labels = self._data.prepare_batch(*batch)
             with timed("forward"), self._precision.forward_context():
                 logits = net(images)
-                loss = self._loss(logits, labels)
+                loss = self._model.training_loss(logits, labels)
             with timed("backward"):
                 optimizer.zero_grad()
                 loss.backward()
             with timed("optimizer"):
                 optimizer.step()
             with timed("metrics"):
-                sums.update(loss.detach(), logits.detach(), labels)
+                meter.update(loss.detach(), logits.detach(), labels)
         return {name: statistics.median(values[WARM_UP:]) for name, values in spent.items()}
 
     def _prepared(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -126,14 +127,11 @@ class PlainLoop:
     ) -> tuple[Tensor, Tensor]:
         with self._precision.forward_context():
             logits: Tensor = net(images)
-            loss = self._loss(logits, labels)
+            loss = self._model.training_loss(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         return loss, logits
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=self._model.label_smoothing)
 
     def _now(self) -> float:
         if self._device.type == "cuda":
@@ -145,7 +143,7 @@ class _OneByOne(Dataset[tuple[Tensor, int]]):
     """As torchvision's CIFAR10 gives them: one picture at a time."""
 
     def __init__(self, data: CIFAR10DataModule) -> None:
-        images, labels = data.training_split
+        images, labels = data.splits.training.take()
         self._images = images.numpy()
         self._labels = labels.tolist()
         self._transform = transforms.Compose(
