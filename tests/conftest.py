@@ -1,13 +1,12 @@
-"""The command line in real processes, fast: forked from a server that has imported it all."""
+"""Fixtures: the program in real processes, and runs that many tests start from or compare with."""
 
-import ctypes
-import multiprocessing
 import os
-import resource
-import sys
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -15,109 +14,115 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as main does, before torch is imported
 
-TESTS = Path(__file__).parent
-PROJECT = TESTS.parent
-
-
-class Finished(NamedTuple):
-    """How a process ended; ``status`` is negative when a signal killed it."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-
-def _child(
-    argv: list[str],
-    folder: str,
-    out: str,
-    environ: dict[str, str],
-    limit_file_size: int | None = None,
-    obeys_permissions: bool = False,
-    terminal: str | None = None,
-) -> None:
-    for number, name in ((1, ".stdout"), (2, ".stderr")):
-        path = terminal if terminal and number == 1 else out + name
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, number)
-    os.chdir(folder)
-    os.environ.update({"XDG_CACHE_HOME": str(Path(out).with_name(".cache")), **environ})
-    sys.path.insert(0, str(TESTS))
-    sys.argv = ["cifar_lightning", *argv]
-    sys.stdout = os.fdopen(1, "w", buffering=1)
-    sys.stderr = os.fdopen(2, "w", buffering=1)
-    if limit_file_size is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file_size, limit_file_size))
-    if obeys_permissions:
-        _obey_permissions()
-    import fake_cifar10
-
-    from cifar_lightning.__main__ import main
-
-    fake_cifar10.install()
-    main()
-
-
-def _obey_permissions() -> None:
-    """Take from root the capability that no file and no folder refuses it anything."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None)
-        header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # Linux's version 3 of the structure
-        sets = (ctypes.c_uint32 * 6)()
-        libc.capget(header, sets)
-        sets[0] &= ~0b110  # effective: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-        assert libc.capset(header, sets) == 0
+import program
+from fake_cifar10 import make_archive, mirrors
+from helpers import LONG, RUN, SCHEDULED, TINY, outcome, succeeded
+from program import Command, Finished, ReferenceRun, Several
 
 
 @pytest.fixture(scope="session")
-def fork_server() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["cifar_lightning.cli.lightning_cli", "cifar_lightning.__main__", "cifar_lightning.figures"]
-    )
-    return context
-
-
-Command = Callable[..., Finished]
+def fork_server() -> ForkServerContext:
+    return program.fork_server()
 
 
 @pytest.fixture
-def command(fork_server: Any, tmp_path: Path) -> Command:
+def command(fork_server: ForkServerContext, tmp_path: Path) -> Command:
     """Run ``cifar_lightning`` with these arguments in ``tmp_path``, and wait for its end."""
 
-    def run(
-        *argv: str,
-        folder: Path = tmp_path,
-        out: str = ".out",
-        limit_file_size: int | None = None,
-        obeys_permissions: bool = False,
-        terminal: str | None = None,
-        started: Callable[[int], None] = lambda pid: None,
-        **environ: str,
-    ) -> Finished:
-        printed = str(tmp_path / out)
-        Path(f"{printed}.stdout").touch()
-        limits = (limit_file_size, obeys_permissions)
-        arguments = (list(argv), str(folder), printed, environ, *limits, terminal)
-        process = fork_server.Process(target=_child, args=arguments)
-        process.start()
-        started(process.pid)
-        process.join(120)
-        assert process.exitcode is not None, f"still running: {argv}"
-        return Finished(
-            process.exitcode,
-            Path(f"{printed}.stdout").read_text(),
-            Path(f"{printed}.stderr").read_text(),
-        )
+    def run(*argv: str, folder: Path = tmp_path, out: str = ".out", **how: Any) -> Finished:
+        return program.run(fork_server, *argv, folder=folder, out=tmp_path / out, **how)
 
     return run
 
 
-TINY = (
-    "--model.net", "stand_ins.Tiny",
-    "--data.source", "Shapes", "--data.source.size", "300", "--data.val_size", "50",
-    "--data.batch_size", "32",
-    "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "3", "--trainer.accelerator", "cpu",
-    "--dashboard.pictures_every_n_epochs", "0",
-)  # fmt: skip
-"""A run of 3 epochs of 8 steps, the last batch short, that takes no time."""
+@pytest.fixture
+def several(fork_server: ForkServerContext, tmp_path: Path) -> Several:
+    """Run ``cifar_lightning`` in several processes that torchrun (or SLURM) might have started."""
+
+    def run(count: int, *argv: str, folder: Path = tmp_path, **how: Any) -> list[Finished]:
+        return program.run_several(fork_server, count, *argv, folder=folder, **how)
+
+    return run
+
+
+# Runs that go well, made once for all tests of a worker: what they leave is copied or only read.
+
+
+@pytest.fixture(scope="session")
+def reference_run(
+    fork_server: ForkServerContext, tmp_path_factory: pytest.TempPathFactory
+) -> ReferenceRun:
+    """Fit with these flags in a folder of its own, see that it ends well, and give the run."""
+
+    def fit(*flags: str) -> Path:
+        folder = tmp_path_factory.mktemp("reference")
+        ended = program.run(fork_server, "fit", *flags, folder=folder, out=folder / ".out")
+        assert ended.status == 0, ended
+        return folder / RUN
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def _finished_run(reference_run: ReferenceRun) -> Path:
+    return reference_run(*TINY)
+
+
+@pytest.fixture
+def run(_finished_run: Path, tmp_path: Path) -> Path:
+    """A finished TINY run in ``tmp_path``, the test's own."""
+    return Path(shutil.copytree(_finished_run, tmp_path / RUN))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(reference_run: ReferenceRun) -> dict[str, Any]:
+    """The outcome of a run of the whole recipe."""
+    return outcome(reference_run(*TINY, *SCHEDULED))
+
+
+@pytest.fixture(scope="session")
+def two_uninterrupted(
+    fork_server: ForkServerContext, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The outcome of the same run in two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    flags = (*TINY, *SCHEDULED)
+    assert succeeded(program.run_several(fork_server, 2, "fit", *flags, folder=folder))
+    return outcome(folder / RUN)
+
+
+@pytest.fixture(scope="session")
+def _run_alone(reference_run: ReferenceRun) -> Path:
+    return reference_run(*LONG)
+
+
+@pytest.fixture
+def alone(_run_alone: Path, tmp_path: Path) -> Path:
+    """A run of 104 steps in one process, the test's own."""
+    return Path(shutil.copytree(_run_alone, tmp_path / "alone" / RUN))
+
+
+# The official archive, and servers of it.
+
+
+@pytest.fixture
+def believe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the package take the small archive for CIFAR-10, and know no mirror of it."""
+    from cifar_lightning.data import cifar10
+
+    for name, value in {**make_archive()[1], "_MIRRORS": ()}.items():
+        monkeypatch.setattr(cifar10, name, value)
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Serve answers at ``/their name``; gives the address, and the list of what is asked for."""
+    with ExitStack() as stack:
+
+        def start(**answers: Any) -> tuple[str, list[str]]:
+            paths = {f"/{name}": answer for name, answer in answers.items()}
+            url, ca, asked = stack.enter_context(mirrors(tmp_path, paths))
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca))
+            return url, asked
+
+        yield start

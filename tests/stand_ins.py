@@ -2,14 +2,19 @@
 
 import errno
 import os
+import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor, nn
+from torchmetrics import Metric
+from torchvision.transforms import v2
 
 from cifar_lightning import ImageClassifier
 from cifar_lightning.errors import UserError
@@ -41,11 +46,61 @@ class Convolution(nn.Module):
         return logits
 
 
+class Required(Tiny):
+    """A network that must be told the number of classes."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+
+
 class OneOutput(Tiny):
     """A network that does not do what it is asked."""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__(1)
+
+
+class MeanSquares(nn.Module):
+    """A loss of one's own: how far probabilities are from the truth."""
+
+    def __init__(self, scale: float = 1.0, classes: int = 10) -> None:
+        super().__init__()
+        self._scale = scale
+        self._classes = classes
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        truth = nn.functional.one_hot(labels, self._classes)
+        return self._scale * (logits.softmax(dim=1) - truth).square().mean()
+
+
+class Tempered(nn.Module):
+    """A loss with a weight of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(()))
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits / self.temperature, labels)
+
+
+class Confidence(Metric):
+    """A metric of one's own: the mean probability of the class that is chosen."""
+
+    total: Tensor
+    images: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:
+        self.total += probabilities.max(dim=1).values.sum()
+        self.images += len(labels)
+
+    def compute(self) -> Tensor:
+        return self.total / self.images
 
 
 class KillWhileSaving(Callback):
@@ -80,7 +135,7 @@ class _Killed(CheckpointIO):
 
         def kill(*here: str) -> None:
             if self._when in here:
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill_self()
 
         def watched_fsync(descriptor: int) -> None:
             kill("before fsync")
@@ -95,7 +150,8 @@ class _Killed(CheckpointIO):
 
         def watched_open(path: Path, mode: str = "r", **kwargs: Any) -> Any:
             file = open_file(path, mode, **kwargs)
-            return _Cut(file, float(self._when)) if "w" in mode and self._when[0] == "0" else file
+            share = float(self._when) if self._when[0] == "0" else 1.0
+            return _Cut(file, share, kill_self) if "w" in mode and share < 1 else file
 
         os.fsync = watched_fsync  # type: ignore[assignment]
         Path.replace = watched_rename  # type: ignore[method-assign,assignment]
@@ -109,12 +165,44 @@ class _Killed(CheckpointIO):
         self._real.remove_checkpoint(path)
 
 
-class _Cut:
-    """A file that writes a share of what it is given and then kills the process."""
+class CutWhileWriting(Callback):
+    """Lets a file of the run be written half.
 
-    def __init__(self, file: Any, share: float) -> None:
+    Args:
+        name: of the file.
+        how: ``killed``, the process; or ``refused``, by the disk.
+    """
+
+    def __init__(self, name: str, how: str) -> None:
+        cut_off(name, {"killed": kill_self, "refused": refuse}[how])
+
+
+def cut_off(name: str, end: Callable[[], None]) -> None:
+    """From now on call ``end`` when half of a file, or of one beside it, has been written."""
+    open_file = Path.open
+
+    def watched_open(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        file = open_file(path, mode, *args, **kwargs)
+        return _Cut(file, 0.5, end) if name in path.name and "w" in mode else file
+
+    Path.open = watched_open  # type: ignore[method-assign,assignment]
+
+
+def kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class _Cut:
+    """A file that writes a share of what it is given, and then calls ``end``."""
+
+    def __init__(self, file: Any, share: float, end: Callable[[], None]) -> None:
         self._file = file
         self._share = share
+        self._end = end
 
     def __enter__(self) -> "_Cut":
         return self
@@ -122,10 +210,10 @@ class _Cut:
     def __exit__(self, *_: Any) -> None:
         self._file.close()
 
-    def write(self, content: memoryview) -> None:
+    def write(self, content: Any) -> None:
         self._file.write(content[: int(len(content) * self._share)])
         self._file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
+        self._end()
 
 
 class SignalAt(Callback):
@@ -194,7 +282,7 @@ class Fails(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx == 5 and trainer.global_rank == self._rank:
-            raise self._error("the disk of this machine is on fire")
+            raise self._error("the disk of this machine is on fire.")
 
 
 class Forget(Callback):
@@ -215,8 +303,7 @@ class Forget(Callback):
             progress["current"] = dict.fromkeys(progress["current"], 0)
         elif self._what == "metric sums":
             assert isinstance(pl_module, ImageClassifier)
-            pl_module.window.reset()
-            pl_module.epoch.reset()
+            pl_module.meter.reset()
         elif self._what == "optimizer":
             checkpoint["optimizer_states"][0]["state"] = {}
         elif self._what == "scheduler":
@@ -255,3 +342,60 @@ class NoSynchronisation(Callback):
     ) -> None:
         within = 2 <= batch_idx < trainer.num_training_batches - 3
         torch.cuda.set_sync_debug_mode("error" if within else "default")
+
+
+class Dropping(nn.Module):
+    """A network that draws random numbers, from each global generator that there is."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AvgPool2d(4), nn.Flatten(), nn.Dropout(0.3), nn.Linear(192, num_classes)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            images = v2.RandomErasing(0.5)(images) * (0.9 + 0.2 * random.random())
+            images = images + 0.01 * float(np.random.randn())
+        logits: Tensor = self.layers(images)
+        return logits
+
+
+class DrawingLoss(nn.Module):
+    """A loss that draws random numbers, in validation too."""
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        noise = torch.randn_like(logits) * 0.1
+        return nn.functional.cross_entropy(logits + noise, labels)
+
+
+class DrawsAtHooks(Callback):
+    """Draws at hooks, and adds what it drew to a weight or logs it."""
+
+    def _shake(self, pl_module: LightningModule) -> None:
+        weight = next(pl_module.parameters())
+        with torch.no_grad():
+            weight.add_(1e-3 * (torch.rand(()) + random.random() + np.random.rand()))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._shake(pl_module)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._shake(pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._shake(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.rand(3)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._shake(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._shake(pl_module)

@@ -1,15 +1,14 @@
 """The average of the weights: what it is, that it is what is evaluated, and that it resumes."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Command
+from helpers import RUN, TINY, assert_equal, last_state, logged, outcome, signal_at
+from program import Command
 from pytorch_lightning import Callback, LightningModule, Trainer
 from stand_ins import Tiny
-from test_exact_resume import assert_equal, outcome
 
 from cifar_lightning import CIFAR10DataModule, ImageClassifier
 from cifar_lightning.callbacks import AveragedWeights
@@ -49,8 +48,7 @@ def test_against_a_loop(tmp_path: Path) -> None:
 def test_what_is_kept_is_what_was_validated(command: Command, tmp_path: Path) -> None:
     ended = command("fit", *TINY, *AVERAGED)
     assert ended.status == 0, ended.stderr
-    with (tmp_path / "lightning_logs/version_0/metrics.csv").open() as file:
-        validated = [float(r["val/loss"]) for r in csv.DictReader(file) if r["val/loss"]]
+    validated = logged(tmp_path / RUN, "val/loss")
     last = command("validate", "--ckpt_path", "last")
     assert last.status == 0, last.stderr
     shown = float(last.stdout.split("val/loss")[1].split()[1])
@@ -62,13 +60,11 @@ def test_resumes_to_the_bit(command: Command, tmp_path: Path) -> None:
     for folder in (whole, parts):
         folder.mkdir()
     assert command("fit", *TINY, *AVERAGED, folder=whole).status == 0
-    stop = ("--trainer.callbacks+", "stand_ins.SignalAt")
-    at = ("--trainer.callbacks.hook", "on_train_batch_end", "--trainer.callbacks.signal_name",
-          "SIGTERM", "--trainer.callbacks.call", "11")  # fmt: skip
-    assert command("fit", *TINY, *AVERAGED, *stop, *at, folder=parts).status == 143
+    append, *at = signal_at("on_train_batch_end", "SIGTERM", 11)
+    assert command("fit", *TINY, *AVERAGED, f"{append}+", *at, folder=parts).status == 143
     ended = command("fit", "--ckpt_path", "last", *AVERAGED, folder=parts)
     assert ended.status == 0, ended.stderr
-    runs = [folder / "lightning_logs/version_0" for folder in (whole, parts)]
-    ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in runs)
+    runs = [folder / RUN for folder in (whole, parts)]
+    ours, theirs = map(last_state, runs)
     assert_equal(ours["trained_weights"], theirs["trained_weights"])
     assert_equal(outcome(runs[0]), outcome(runs[1]))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, Command
+from helpers import TINY, one_sentence
+from program import Command
 
 FIT = ("fit", *TINY)
 FILES = {
@@ -22,6 +23,8 @@ FILES = {
 }
 
 COSINE = ("--model.lr_scheduler", "CosineAnnealingLR")
+
+
 # arguments, what the sentence must hold, exit status
 WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((), ("a command is missing", "fit"), 2),
@@ -130,7 +133,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("fit", "--config=cyclic.yaml"), ("--config cyclic.yaml", "alias"), 2),
     (("fit", "--config", "loop.yaml"), ("loop.yaml -> loop.yaml",), 2),
     (("fit", "--config", "some.ckpt"), ("config", "no checkpoint"), 2),
-    (("test", "--config", "unknown_key.yaml"), ("data.val_siz",), 2),
+    (("fit", "--config=unknown_key.yaml"), ("data.val_siz",), 2),
     (("fit", "--config", "unknown_key.yaml"), ("data.val_siz",), 2),
     (("fit", "--config", "of_test.yaml"), ("fit", "test.data.val_size"), 2),
     (("fit", "--config", "wrong_type.yaml"), ("--data.batch_size many", "int"), 2),
@@ -162,11 +165,9 @@ def test_wrong_usage(
         (tmp_path / name).write_text(content)
     ended = command(*arguments)
     assert ended.status == status, ended
-    assert ended.stderr.startswith("cifar_lightning: "), ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert len(ended.stderr.splitlines()) <= 2
+    sentence = one_sentence(ended)
     for part in parts:
-        assert part in ended.stderr
+        assert part in sentence
     assert {path.name for path in tmp_path.iterdir()} == {*FILES, ".out.stdout", ".out.stderr"}
 
 
@@ -175,29 +176,29 @@ def test_wrong_usage(
 def test_gpu_where_there_is_none(accelerator: str, command: Command, tmp_path: Path) -> None:
     ended = command(*FIT, "--trainer.accelerator", accelerator)
     assert ended.status == 2
-    assert ended.stderr.startswith("cifar_lightning: ")
-    assert accelerator in ended.stderr.lower()
-    assert len(ended.stderr.splitlines()) == 1
+    assert accelerator in one_sentence(ended).lower()
     assert not (tmp_path / "lightning_logs").exists()
 
 
 def test_logs_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
     (tmp_path / "lightning_logs").write_text("a file")
     ended = command(*FIT)
-    assert (ended.status, "lightning_logs cannot hold a new run" in ended.stderr) == (1, True)
+    assert ended.status == 1
+    assert "lightning_logs cannot hold a new run" in one_sentence(ended)
     (tmp_path / "lightning_logs").unlink()
     (tmp_path / "lightning_logs").mkdir(mode=0o555)
     ended = command(*FIT, obeys_permissions=True)
-    assert (ended.status, "lightning_logs cannot hold a new run" in ended.stderr) == (1, True)
+    assert ended.status == 1
+    assert "lightning_logs cannot hold a new run" in one_sentence(ended)
 
 
 def test_loss_that_is_no_number(command: Command, tmp_path: Path) -> None:
     ended = command(*FIT, "--model.optimizer.lr", "1e38", "--trainer.log_every_n_steps", "1")
     last = "lightning_logs/version_0/checkpoints/last.ckpt"
     assert ended.status == 1
+    sentence = one_sentence(ended)
     for part in ("no longer finite at step", "learning rate 1e+38", last):
-        assert part in ended.stderr
-    assert "Traceback" not in ended.stderr
+        assert part in sentence
     resumed = command("fit", "--ckpt_path", "last", "--model.optimizer.lr", "0.01")
     assert resumed.status == 0, resumed.stderr
 
@@ -206,15 +207,14 @@ def test_checkpoint_that_one_may_not_read(command: Command, tmp_path: Path) -> N
     (tmp_path / "secret.ckpt").write_text("")
     (tmp_path / "secret.ckpt").chmod(0)
     ended = command("test", "--ckpt_path", "secret.ckpt", obeys_permissions=True)
-    assert (ended.status, len(ended.stderr.splitlines())) == (1, 1)
-    assert "secret.ckpt cannot be read" in ended.stderr
+    assert ended.status == 1
+    assert "secret.ckpt cannot be read" in one_sentence(ended)
 
 
-def test_checkpoint_of_another_network(command: Command, tmp_path: Path) -> None:
-    assert command(*FIT, "--trainer.max_epochs", "1").status == 0
+def test_checkpoint_of_another_network(command: Command, run: Path) -> None:
     ended = command("test", "--model.net", "AlexNet")
     assert ended.status == 1
-    assert "holds another network than AlexNet" in ended.stderr
+    assert "holds another network than AlexNet" in one_sentence(ended)
 
 
 def test_traceback_on_request(command: Command) -> None:

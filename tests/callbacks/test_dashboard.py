@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Command
+from helpers import RUN, TINY, events, net_weights
+from program import Command
+from stand_ins import Convolution
 from tensorboard import program
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cifar_lightning import CIFAR10DataModule
 from cifar_lightning.data import Shapes
-from cifar_lightning.figures import confusion_matrix
-from cifar_lightning.metrics import Evaluation
 
 SHAPES = Shapes(300).class_names
 PICTURES = {
@@ -26,6 +24,7 @@ PICTURES = {
         "confusion matrix", "calibration", "most confident mistakes", "filters", "training batch",
     )
 }  # fmt: skip
+
 SCALARS = {
     "train/loss", "train/acc", "train/loss_epoch", "train/acc_epoch", "train/grad_norm",
     "val/loss", "val/acc", "gap/loss", "gap/acc", "lr-SGD", "best/val/acc", "epoch",
@@ -40,10 +39,6 @@ def trained(command: Command, folder: Path, *flags: str) -> Path:
     assert ended.status == 0, ended.stderr
     assert command("test", "--ckpt_path", "last", folder=folder).status == 0
     return max(folder.glob("lightning_logs/version_*"))
-
-
-def events(run: Path) -> EventAccumulator:
-    return EventAccumulator(str(run), {"scalars": 0, "images": 0, "tensors": 0}).Reload()
 
 
 def test_every_tag_from_a_real_server(command: Command, tmp_path: Path) -> None:
@@ -91,7 +86,7 @@ def test_every_tag_from_a_real_server(command: Command, tmp_path: Path) -> None:
     assert {"lr": 0.01, "momentum": 0.9, "batch_size": 32.0, "seed": 42.0, "net": "Convolution",
             "optimizer": "SGD", "val_size": 50.0}.items() <= chosen.items()  # fmt: skip
     values = {m["name"]["tag"]: m["value"] for m in sessions[0]["metricValues"]}
-    report = json.loads((tmp_path / "lightning_logs/version_0/test_report.json").read_text())
+    report = json.loads((tmp_path / RUN / "test_report.json").read_text())
     assert values["test/acc"] == pytest.approx(report["accuracy"])
 
 
@@ -101,11 +96,8 @@ def test_values(command: Command, tmp_path: Path) -> None:
     value = {tag: log.Scalars(tag)[-1].value for tag in log.Tags()["scalars"]}
     data = CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50)
     data.setup("fit")
-    from stand_ins import Convolution
-
     net = Convolution()
-    state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
+    net.load_state_dict(net_weights(run))
     right = torch.zeros(10)
     with torch.no_grad():
         for images, labels in data.val_dataloader():
@@ -131,8 +123,6 @@ def test_gradient_norm(command: Command, tmp_path: Path) -> None:
     )
     data = CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50)
     data.setup("fit")
-    from stand_ins import Convolution
-
     net = Convolution()
     first = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
     net.load_state_dict({k[4:]: v for k, v in first["state_dict"].items() if k.startswith("net.")})
@@ -160,76 +150,3 @@ def test_parts_can_be_left_out(command: Command, tmp_path: Path) -> None:
     own = {"train/grad_norm", "best/val/acc", *(f"val_acc/{name}" for name in SHAPES)}
     assert set(log.Tags()["scalars"]) == {*SCALARS, "test/acc", "test/loss"} - own
     assert not (run / "card.json").exists()
-
-
-EVALUATION = Evaluation(
-    torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.0, 0.9]]),
-    torch.tensor([0, 1, 1, 1]),
-)
-
-
-def test_evaluation_by_hand() -> None:
-    assert EVALUATION.confusion_matrix.tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0]]
-    assert EVALUATION.accuracy == 0.5
-    assert EVALUATION.recall.tolist()[:2] == pytest.approx([1, 1 / 3])
-    assert EVALUATION.recall[2].isnan()
-    assert EVALUATION.precision.tolist() == pytest.approx([0.5, 1, 0])
-    assert EVALUATION.f1.tolist() == pytest.approx([2 / 3, 0.5, 0])
-    assert EVALUATION.mistakes(9).tolist() == [3, 2]
-    assert EVALUATION.mistakes(1).tolist() == [3]
-    # Wilson's interval of 81 in 263, as in Newcombe, Statistics in Medicine 17 (1998), table I
-    right = torch.arange(263) < 81
-    of_263 = Evaluation(torch.tensor([[1.0, 0.0]]).expand(263, 2), (~right).long())
-    assert of_263.accuracy_interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
-
-
-def test_calibration_against_a_reference() -> None:
-    generator = torch.Generator().manual_seed(1)
-    probabilities = torch.rand(500, 4, generator=generator).softmax(dim=1)
-    labels = torch.randint(0, 4, (500,), generator=generator)
-    evaluation = Evaluation(probabilities, labels)
-    confidence, accuracy, count = evaluation.reliability()
-    by_bins = float(((confidence - accuracy).abs() * count).sum() / count.sum())
-    reference = multiclass_calibration_error(probabilities, labels, 4, n_bins=15)
-    assert evaluation.calibration_error == pytest.approx(float(reference))
-    assert by_bins == pytest.approx(float(reference), abs=1e-6)
-    assert int(count.sum()) == 500
-
-
-def test_confusion_matrix_in_the_picture() -> None:
-    figure = confusion_matrix(EVALUATION, ["a", "b", "c"], "title")
-    axes = figure.axes[0]
-    drawn = axes.images[0].get_array()
-    assert drawn is not None
-    shares = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0, 0, 0]])
-    assert np.asarray(drawn) == pytest.approx(np.sqrt(shares))
-    numbers = [text.get_text() for text in axes.texts]
-    assert numbers == ["1", "0", "0", "1", "1", "1", "0", "0", "0"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
-
-
-def test_means_are_over_images(command: Command, tmp_path: Path) -> None:
-    # so small a step changes nothing: the epoch's means are those of one network; 250 = 7 × 32 + 26
-    run = trained(command, tmp_path, "--model.optimizer.lr", "1e-30", "--trainer.max_epochs", "1")
-    data = CIFAR10DataModule(Shapes(300), batch_size=250, val_size=50)
-    data.setup("fit")
-    from stand_ins import Convolution
-
-    net = Convolution()
-    state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
-    log = events(run)
-    for loader, names in (
-        (data.training_batches(), "train/{}_epoch"),
-        (data.val_dataloader(), "val/{}"),
-    ):
-        ((images, labels),) = loader
-        with torch.no_grad():
-            logits = net(data.normalise(images))
-        expected = {
-            "loss": F.cross_entropy(logits, labels),
-            "acc": (logits.argmax(1) == labels).float().mean(),
-        }
-        for what, value in expected.items():
-            (logged,) = log.Scalars(names.format(what))
-            assert logged.value == pytest.approx(float(value), rel=1e-6), names.format(what)

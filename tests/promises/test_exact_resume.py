@@ -1,29 +1,30 @@
 """Promise: a run killed at any moment and resumed ends with the bits of one that was not."""
 
-import csv
 import os
 import random
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Command, _child
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from helpers import (
+    BOUNDARIES,
+    EPOCHS,
+    RUN,
+    SAVE_OFTEN,
+    SCHEDULED,
+    STEPS,
+    TINY,
+    assert_equal,
+    net_weights,
+    only_run,
+    outcome,
+    signal_at,
+    stop_at,
+)
+from program import Command, ReferenceRun
 
 from cifar_lightning.runs.checkpoint_io import read_checkpoint
-
-EPOCHS, STEPS = 3, 8  # of a TINY run
-SCHEDULED = (
-    "--dashboard.pictures_every_n_epochs", "5",
-    "--model.lr_scheduler", "torch.optim.lr_scheduler.LinearLR",
-    "--model.lr_scheduler.start_factor", "1", "--model.lr_scheduler.end_factor", "0",
-    "--model.lr_scheduler.total_iters", "-1", "--model.lr_scheduler_interval", "step",
-    "--model.warmup", "0.3", "--model.label_smoothing", "0.1", "--model.initialisation", "kaiming",
-    "--model.optimizer", "SGD", "--model.optimizer.weight_decay", "0.001",
-    "--data.flip", "true", "--data.translate", "3", "--data.cutout", "8",
-)  # fmt: skip
 
 DECAYING = (
     "--dashboard.pictures_every_n_epochs", "5",
@@ -31,74 +32,13 @@ DECAYING = (
     "--model.lr_scheduler.gamma", "0.7", "--model.lr_scheduler_interval", "step",
 )  # fmt: skip
 
-
-def outcome(run: Path) -> dict[str, Any]:
-    """Everything that must be equal, to the bit, but for clock times."""
-    last = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
-    best = sorted(run.glob("checkpoints/epoch=*"))
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("speed/")]
-    with (run / "metrics.csv").open() as file:
-        rows = [{k: v for k, v in r.items() if "speed" not in k} for r in csv.DictReader(file)]
-    kept = ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step", "loops")
-    return {
-        **{key: last[key] for key in kept},
-        "best": [(path.name, torch.load(path, weights_only=True)["state_dict"]) for path in best],
-        "rows": rows,
-        "scalars": {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags},
-    }
-
-
-def assert_equal(a: Any, b: Any, where: str = "") -> None:
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_equal(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), f"{where}: {a} {b}"
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{where}[{i}]")
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    else:
-        assert a == b, f"{where}: {a} {b}"
-
-
 TWICE = ("--trainer.val_check_interval", "4")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, fork_server: Any) -> dict[str, Any]:
-    return _fit(fork_server, tmp_path_factory.mktemp("uninterrupted"), SCHEDULED)
-
-
-@pytest.fixture(scope="module")
-def validated_twice(tmp_path_factory: pytest.TempPathFactory, fork_server: Any) -> dict[str, Any]:
+def validated_twice(reference_run: ReferenceRun) -> dict[str, Any]:
     """A run with a validation in the middle of each epoch."""
-    return _fit(fork_server, tmp_path_factory.mktemp("twice"), (*DECAYING, *TWICE))
-
-
-def _fit(fork_server: Any, folder: Path, flags: tuple[str, ...]) -> dict[str, Any]:
-    argv = ["fit", *TINY, *flags]
-    process = fork_server.Process(target=_child, args=(argv, str(folder), f"{folder}/.out", {}))
-    process.start()
-    process.join(120)
-    return outcome(folder / "lightning_logs/version_0")
-
-
-SAVE_OFTEN = ("--checkpoints.every_seconds", "0")
-
-
-def stop_at(hook: str, call: int) -> tuple[str, ...]:
-    argument = "--trainer.callbacks"
-    return (argument, "stand_ins.StopAt", f"{argument}.hook", hook, f"{argument}.call", str(call))
-
-
-def signal_at(hook: str, signal_name: str, call: int) -> tuple[str, ...]:
-    arguments = {"hook": hook, "signal_name": signal_name, "call": str(call)}
-    flags = [word for k, v in arguments.items() for word in (f"--trainer.callbacks.{k}", v)]
-    return ("--trainer.callbacks", "stand_ins.SignalAt", *flags)
+    return outcome(reference_run(*TINY, *DECAYING, *TWICE))
 
 
 def interrupt_and_finish(
@@ -115,25 +55,7 @@ def interrupt_and_finish(
             resume = ("--ckpt_path", "last")
     ended = command("fit", *resume, "--trainer.callbacks", "null", folder=folder)
     assert ended.status == 0, ended
-    (run,) = [path.parent for path in folder.glob("lightning_logs/*/checkpoints")]
-    return outcome(run)
-
-
-BOUNDARIES = [
-    ("on_train_batch_start", 0),
-    ("on_train_batch_end", 3),
-    ("on_before_optimizer_step", 4),
-    ("on_train_batch_end", STEPS - 1),
-    ("on_train_batch_start", STEPS - 1),
-    ("on_validation_start", 1),
-    ("on_validation_batch_end", 3),
-    ("on_validation_end", 0),
-    ("on_train_epoch_end", 1),
-    ("on_train_epoch_start", 1),
-    ("on_train_batch_start", STEPS),
-    ("on_validation_end", EPOCHS - 1),
-    ("on_train_end", 0),
-]
+    return outcome(only_run(folder))
 
 
 SIGNALS = ["SIGKILL", "SIGTERM", "SIGINT"]
@@ -169,6 +91,8 @@ HOOKS = [
     ("on_train_batch_end", STEPS - 1),
     ("on_validation_batch_end", 2),
 ]
+
+
 # CIFAR_LIGHTNING_KILLS=300 python -m pytest -m slow -k at_random
 KILLS = int(os.environ.get("CIFAR_LIGHTNING_KILLS", "100"))
 
@@ -196,7 +120,7 @@ def test_each_ingredient_is_needed(
     forget = ("--trainer.callbacks", "stand_ins.Forget", "--trainer.callbacks.what", what)
     assert command("fit", "--ckpt_path", "last", *forget).status == 0
     with pytest.raises(AssertionError):
-        assert_equal(outcome(tmp_path / "lightning_logs/version_0"), uninterrupted)
+        assert_equal(outcome(tmp_path / RUN), uninterrupted)
 
 
 def test_more_epochs_are_what_they_would_have_been(command: Command, tmp_path: Path) -> None:
@@ -207,7 +131,7 @@ def test_more_epochs_are_what_they_would_have_been(command: Command, tmp_path: P
     assert command("fit", *TINY, *DECAYING, "--trainer.max_epochs", "1", folder=parts).status == 0
     flags = ("--ckpt_path", "last", "--trainer.max_epochs", str(EPOCHS))
     assert command("fit", *flags, folder=parts).status == 0
-    ends = [outcome(folder / "lightning_logs/version_0") for folder in (whole, parts)]
+    ends = [outcome(folder / RUN) for folder in (whole, parts)]
     assert_equal(ends[0], ends[1])
 
 
@@ -234,17 +158,17 @@ def test_an_epoch_that_was_cut_goes_on(
     assert f"trained        {trained}\n" in ended.stdout
     back = ("--trainer.callbacks", "null", "--trainer.max_steps", "-1")
     assert command("fit", "--ckpt_path", "last", *back).status == 0
-    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), validated_twice)
+    assert_equal(outcome(tmp_path / RUN), validated_twice)
 
 
 def test_enough_steps(command: Command, tmp_path: Path) -> None:
     ended = command("fit", *TINY, "--trainer.max_steps", "5")
-    assert "--trainer.max_steps N" in ended.stdout
-    before = outcome(tmp_path / "lightning_logs/version_0")
+    assert (ended.status, "--trainer.max_steps N" in ended.stdout) == (0, True)
+    before = outcome(tmp_path / RUN)
     ended = command("fit", "--ckpt_path", "last")
     assert (ended.status, ended.stdout) == (0, "")
     assert "give a larger --trainer.max_steps" in ended.stderr
-    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), before)
+    assert_equal(outcome(tmp_path / RUN), before)
 
 
 def test_enough_time(command: Command, tmp_path: Path) -> None:
@@ -261,30 +185,9 @@ def test_second_signal_stops_at_once(command: Command, tmp_path: Path) -> None:
     ended = command("fit", *TINY, *at, *SAVE_OFTEN)
     assert ended.status == 130
     assert "Traceback" not in ended.stderr
-    last = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
-    assert read_checkpoint(last)["global_step"] == 4
-
-
-def test_slurm_requeue(command: Command, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
-    scontrol = tmp_path / "bin/scontrol"
-    scontrol.parent.mkdir()
-    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
-    scontrol.chmod(0o755)
-    job = {
-        "SLURM_JOB_ID": "71", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0", "SLURM_PROCID": "0",
-        "SLURM_NODEID": "0", "SLURM_JOB_NAME": "train",
-        "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
-    }  # fmt: skip
-    at = signal_at("on_train_batch_end", "SIGUSR1", 10)
-    ended = command("fit", *TINY, *SCHEDULED, *at, **job)
-    assert ended.status == 128 + signal.SIGUSR1, ended.stderr
-    assert (tmp_path / "asked").read_text() == "requeue 71\n"
-    # SLURM starts the same script again; only its environment tells that it is not the first time
-    ended = command(
-        "fit", *TINY, *SCHEDULED, "--trainer.callbacks", "null", **job, SLURM_RESTART_COUNT="1"
-    )
-    assert ended.status == 0, ended.stderr
-    assert_equal(outcome(tmp_path / "lightning_logs/version_0"), uninterrupted)
+    last = tmp_path / RUN / "checkpoints/last.ckpt"
+    # the checkpoint of the batch at hand was taken before the callback that sends the signals
+    assert read_checkpoint(last)["global_step"] == 5
 
 
 WRITES = [f"{share / 100:.2f}" for share in range(96)]
@@ -298,10 +201,21 @@ STAGES = ["before fsync", "after fsync", "before rename", "after rename"]
 def test_killed_while_saving(when: str, command: Command, tmp_path: Path) -> None:
     """With a share of the checkpoint's bytes written, or around a system call."""
     assert command("fit", *TINY, "--trainer.max_epochs", "1").status == 0
-    last = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    last = tmp_path / RUN / "checkpoints/last.ckpt"
     killer = ("--trainer.callbacks", "stand_ins.KillWhileSaving", "--trainer.callbacks.when", when)
     more = ("--ckpt_path", "last", "--trainer.max_epochs", "3", *SAVE_OFTEN)
     assert command("fit", *more, *killer).status == -9
     # of two saves the second was cut: the state of the first or, after the rename, of the second
     assert read_checkpoint(last)["global_step"] == STEPS + (when == "after rename")
     assert command("fit", *more, "--trainer.callbacks", "null").status == 0
+
+
+def test_same_seed_same_run(command: Command, tmp_path: Path) -> None:
+    def weights(*arguments: str) -> dict[str, torch.Tensor]:
+        assert command("fit", *TINY, "--trainer.max_epochs", "1", *arguments).status == 0
+        return net_weights(max(tmp_path.glob("lightning_logs/version_*")))
+
+    first, second, other = weights(), weights(), weights("--seed_everything", "1")
+    name = "layers.2.weight"
+    assert torch.equal(first[name], second[name])
+    assert not torch.equal(first[name], other[name])

@@ -1,18 +1,17 @@
 """Promise: as fast as a hand-written loop, by the same mathematics."""
 
-import csv
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, Command
+from helpers import EVERY_STEP, RUN, TINY, last_state, logged
+from program import PROJECT, Command
 from torch.nn import functional as F
 
 from cifar_lightning import AlexNet
-from cifar_lightning.bench import bench
 from cifar_lightning.data import Shapes
+from cifar_lightning.data.augmentation import Augmentation
 from cifar_lightning.data.randomness import epoch_order, stratified_split
 
 
@@ -20,8 +19,6 @@ def test_losses_of_a_plain_loop(command: Command, tmp_path: Path) -> None:
     flags = ["--model.net", "AlexNet", "--trainer.log_every_n_steps", "1", "--data.batch_size",
              "5", "--trainer.max_epochs", "1"]  # fmt: skip
     assert command("fit", *TINY, *flags).status == 0
-    with (tmp_path / "lightning_logs/version_0/metrics.csv").open() as file:
-        logged = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     torch.manual_seed(42)
     net = AlexNet()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
@@ -37,32 +34,48 @@ def test_losses_of_a_plain_loop(command: Command, tmp_path: Path) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert len(losses) == len(logged) == 50
-    assert logged == pytest.approx(losses, abs=1e-5)
+    assert len(losses) == 50
+    assert logged(tmp_path / RUN, "train/loss") == pytest.approx(losses, abs=1e-5)
 
 
-def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_ROUNDS", 2)
-    monkeypatch.setattr(bench, "_seconds", lambda program: 0.0)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["cifar_lightning"])
-    bench.bench([*TINY, "--data.batch_size", "10"])
-    report = json.loads((tmp_path / "bench.json").read_text())
-    assert report["network"] == "Tiny"
-    assert report["batch_size"] == 10
-    assert report["steps"] == 19  # of 25 batches, less those to warm up
-    steps = report["step_ms"]
-    assert [len(steps[name]["all"]) for name in ("limit", "article", "fit", "barebones")] == [2] * 4
-    fits = steps["fit"]["all"]
-    assert sum(report["anatomy_ms"].values()) == pytest.approx(steps["fit"]["median"])
-    for name in ("limit", "article"):
-        ratios = [ours / theirs for ours, theirs in zip(fits, steps[name]["all"], strict=True)]
-        assert report[f"fit_to_{name}"]["all"] == pytest.approx(ratios)
-        assert report[f"fit_to_{name}"]["median"] == pytest.approx(sum(ratios) / 2)
-    assert report["peak_memory_mb"]["process"] > 100
-    assert report["seconds"]["validation"] > 0
-    assert report["seconds"]["checkpoint"] > 0
-    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+def test_losses_of_a_plain_loop_with_the_whole_recipe(command: Command, tmp_path: Path) -> None:
+    flags = ["--config", str(PROJECT / "configs/fast.yaml"), "--data.cutout", "8", *EVERY_STEP]
+    sizes = ["--data.batch_size", "8", "--model.net", "AlexNet", "--trainer.max_epochs", "1"]
+    ended = command("fit", *flags, *TINY, *sizes, *EVERY_STEP)
+    assert ended.status == 0, ended.stderr
+    run = tmp_path / RUN
+    torch.manual_seed(42)
+    net = AlexNet()
+    for layer in (*net.features, *net.classifier):
+        if hasattr(layer, "weight"):
+            fan_in = layer.weight[0].numel()
+            torch.nn.init.normal_(layer.weight, std=(2 / fan_in) ** 0.5)
+            torch.nn.init.zeros_(layer.bias)
+    images, labels = Shapes(300).load("train")
+    train, _ = stratified_split(labels, 50, seed=42)
+    order = train[epoch_order(len(train), seed=42, epoch=0)]
+    augmentation = Augmentation(flip=True, translate=2, cutout=8)
+    draws = augmentation.draws(len(order), 32, seed=42, epoch=0)
+    velocity = [torch.zeros_like(p) for p in net.parameters()]
+    losses = []
+    rate = [(1 + step / 6 * 5) / 6 for step in range(6)] + [1 - step / 26 for step in range(26)]
+    for step, (index, draw) in enumerate(zip(order.split(8), draws.split(8), strict=True)):
+        pixels = (augmentation.move(images[index], draw).float() / 255 - 0.5) / 0.5
+        batch = augmentation.blank(pixels.permute(0, 3, 1, 2), draw)
+        logs = net(batch).log_softmax(dim=1)
+        truth = F.one_hot(labels[index], 10) * 0.9 + 0.1 / 10
+        loss = -(truth * logs).sum(dim=1).mean()
+        net.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        with torch.no_grad():
+            for p, v in zip(net.parameters(), velocity, strict=True):
+                assert p.grad is not None
+                gradient = p.grad + (5e-4 * p if p.ndim > 1 else 0)
+                v.mul_(0.9).add_(gradient)
+                p.sub_(0.05 * rate[step] * (gradient + 0.9 * v))
+    assert logged(run, "lr-SGD") == pytest.approx([0.05 * r for r in rate], abs=1e-7)
+    assert logged(run, "train/loss") == pytest.approx(losses, abs=1e-5)
 
 
 @pytest.mark.slow
@@ -72,9 +85,7 @@ def test_a_compiled_network_is_the_same_network(command: Command, tmp_path: Path
     ended = command("fit", *TINY, *flags, "--model.compile", "default")
     assert ended.status == 0, ended.stderr
     runs = [tmp_path / f"lightning_logs/version_{number}" for number in (0, 1)]
-    states = [
-        torch.load(r / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for r in runs
-    ]
+    states = [last_state(run)["state_dict"] for run in runs]
     assert states[0].keys() == states[1].keys()
     for name, weight in states[0].items():
         assert torch.allclose(weight.float(), states[1][name].float(), atol=1e-5), name

@@ -1,0 +1,33 @@
+"""``bench``: that its figures are what it says they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import TINY
+
+from cifar_lightning.bench import bench
+
+
+def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_ROUNDS", 2)
+    monkeypatch.setattr(bench, "_seconds", lambda program: 0.0)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["cifar_lightning"])
+    bench.bench([*TINY, "--data.batch_size", "10"])
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["network"] == "Tiny"
+    assert report["batch_size"] == 10
+    assert report["steps"] == 19  # of 25 batches, less those to warm up
+    steps = report["step_ms"]
+    assert [len(steps[name]["all"]) for name in ("limit", "article", "fit", "barebones")] == [2] * 4
+    fits = steps["fit"]["all"]
+    assert sum(report["anatomy_ms"].values()) == pytest.approx(steps["fit"]["median"])
+    for name in ("limit", "article"):
+        ratios = [ours / theirs for ours, theirs in zip(fits, steps[name]["all"], strict=True)]
+        assert report[f"fit_to_{name}"]["all"] == pytest.approx(ratios)
+        assert report[f"fit_to_{name}"]["median"] == pytest.approx(sum(ratios) / 2)
+    assert report["peak_memory_mb"]["process"] > 100
+    assert report["seconds"]["validation"] > 0
+    assert report["seconds"]["checkpoint"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]

@@ -1,0 +1,43 @@
+"""What the terminal shows of a run."""
+
+import os
+import pty
+import termios
+import threading
+from contextlib import suppress
+
+from helpers import TINY
+from program import Command
+
+
+def test_an_epoch_without_validation_shows_none(command: Command) -> None:
+    ended = command("fit", *TINY, "--trainer.check_val_every_n_epoch", "2")
+    assert ended.status == 0, ended.stderr
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("epoch")]
+    assert ["val loss" in line for line in lines] == [False, True, False]
+    assert "(earlier, held-out training images)" in ended.stdout
+
+
+def test_a_terminal_has_a_bar(command: Command) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 200))
+    shown = bytearray()
+
+    def watch() -> None:
+        with suppress(OSError):  # the other side is closed
+            while part := os.read(ours, 4096):
+                shown.extend(part)
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    flags = ("--trainer.accumulate_grad_batches", "2", "--trainer.log_every_n_steps", "2")
+    ended = command("fit", *TINY, *flags, terminal=os.ttyname(theirs))
+    os.close(theirs)
+    reader.join()
+    os.close(ours)
+    assert ended.status == 0, ended.stderr
+    text = shown.decode()
+    for part in ("Epoch 2: 100%", "loss=", "acc=", "img/s=", "run=0:00:", " left", "val/acc="):
+        assert part in text
+    lines = [line for line in text.replace("\r", "\n").splitlines() if "epoch   1/3" in line]
+    assert len(lines) == 1

@@ -1,0 +1,81 @@
+"""The LightningModule by itself: from Python, from a checkpoint, its optimizer, its means."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import RUN, TINY, events, net_weights
+from program import Command
+from stand_ins import Tiny
+from torch.nn import functional as F
+
+from cifar_lightning import AlexNet, CIFAR10DataModule, ImageClassifier
+from cifar_lightning.data import Shapes
+from cifar_lightning.models import ResNet18
+
+
+def test_load_from_checkpoint(command: Command, tmp_path: Path) -> None:
+    ended = command("fit", *TINY, "--model.net", "AlexNet", "--trainer.max_epochs", "1")
+    assert ended.status == 0, ended.stderr
+    path = tmp_path / RUN / "checkpoints/last.ckpt"
+    classifier = ImageClassifier.load_from_checkpoint(path)
+    assert isinstance(classifier.net, AlexNet)
+    weights = net_weights(tmp_path / RUN)["features.0.weight"]
+    assert torch.equal(next(classifier.net.parameters()), weights)
+
+
+def test_python_interface(tmp_path: Path) -> None:
+    from pytorch_lightning import Trainer
+
+    data = CIFAR10DataModule(Shapes(100), batch_size=16, val_size=20, seed=1)
+    classifier = ImageClassifier(AlexNet())
+    trainer = Trainer(
+        max_epochs=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+        num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(classifier, data)
+    assert trainer.global_step == 5
+    probabilities = trainer.predict(classifier, data)
+    assert probabilities is not None
+    sums = [row.sum().item() for batch in probabilities for row in batch]
+    assert sums == pytest.approx([1.0] * 20)
+
+
+def test_biases_and_scales_do_not_decay() -> None:
+    model = ImageClassifier(
+        ResNet18(), lambda params: torch.optim.SGD(params, lr=0.1, weight_decay=0.5)
+    )
+    before = {name: p.detach().clone() for name, p in model.net.named_parameters()}
+    optimizer = model.new_optimizer(model.net)
+    for p in model.net.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for name, p in model.net.named_parameters():
+        shrunk = 0.95 if p.ndim > 1 else 1.0
+        assert torch.allclose(p, shrunk * before[name]), name
+
+
+def test_means_are_over_images(command: Command, tmp_path: Path) -> None:
+    # so small a step changes nothing: the epoch's means are those of one network; 250 = 7 × 32 + 26
+    flags = ("--model.optimizer.lr", "1e-30", "--trainer.max_epochs", "1")
+    assert command("fit", *TINY, *flags).status == 0
+    data = CIFAR10DataModule(Shapes(300), batch_size=250, val_size=50)
+    data.setup("fit")
+    net = Tiny()
+    net.load_state_dict(net_weights(tmp_path / RUN))
+    log = events(tmp_path / RUN)
+    for loader, names in (
+        (data.training_batches(), "train/{}_epoch"),
+        (data.val_dataloader(), "val/{}"),
+    ):
+        ((images, labels),) = loader
+        with torch.no_grad():
+            logits = net(data.normalise(images))
+        expected = {
+            "loss": F.cross_entropy(logits, labels),
+            "acc": (logits.argmax(1) == labels).float().mean(),
+        }
+        for what, value in expected.items():
+            (logged,) = log.Scalars(names.format(what))
+            assert logged.value == pytest.approx(float(value), rel=1e-6), names.format(what)
