@@ -16,12 +16,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from cifar_lightning.callbacks import Bar, CallbackList, Dashboard, EpochLine, RunSummary, Speed
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.classifier import ImageClassifier
-from cifar_lightning.cli import checks
+from cifar_lightning.cli import checks, evaluate
 from cifar_lightning.cli.fit import Start, fit
 from cifar_lightning.cli.parser import Parser
 from cifar_lightning.cli.resume import Arguments, OptimizerChanges, differences, limit_reached
-from cifar_lightning.commands.predictions import Pictures, report_predictions
-from cifar_lightning.commands.report import report_test
+from cifar_lightning.commands.predictions import Pictures
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
 from cifar_lightning.errors import UsageError, process_number
 from cifar_lightning.models import AlexNet
@@ -153,7 +152,7 @@ class CLI(LightningCLI):
             parts = [EpochLine(), Speed(), RunSummary(), OptimizerChanges(self.changes)]
             # before the bar: the last epoch's line is printed before the bar is closed
             callbacks.insert(0, CallbackList([*parts, *self.dashboard]))
-        if self.subcommand in ("test", "predict"):
+        else:
             self.collector = Collector()
             callbacks.append(self.collector)
         self.trainer_defaults = {"callbacks": callbacks}
@@ -188,31 +187,19 @@ class CLI(LightningCLI):
         fit(self.trainer, model, self.datamodule, self.start())
 
     def validate(self, model: ImageClassifier, **kwargs: Any) -> None:
-        log.info("Validating %s", kwargs["ckpt_path"])
-        self.trainer.validate(model, **kwargs)
+        evaluate.validate(self.trainer, model, self.evaluation())
 
     def test(self, model: ImageClassifier, **kwargs: Any) -> None:
-        log.info("Testing %s", kwargs["ckpt_path"])
-        self.trainer.test(model, **kwargs, verbose=False)
-        if self.trainer.is_global_zero:
-            assert self.found is not None
-            assert self.collector.evaluation is not None
-            results = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
-            names = self.datamodule.source.class_names
-            report_test(self.found, self.collector.evaluation, results, names, model.flip_averaging)
+        evaluate.test(self.trainer, model, self.evaluation())
 
     def predict(self, model: ImageClassifier, **kwargs: Any) -> None:
-        data: CIFAR10DataModule = self.datamodule
-        if self.pictures is not None:
-            data.pictures = self.pictures.load()
-        self.trainer.predict(model, **{**kwargs, "return_predictions": False})
-        if self.trainer.is_global_zero:
-            assert self.found is not None
-            names, probabilities = data.source.class_names, self.collector.outputs
-            if self.pictures is not None:
-                self.pictures.report(probabilities)
-            else:
-                report_predictions(self.found, names, self.collector.labels, probabilities)
+        evaluate.predict(self.trainer, model, self.evaluation())
+
+    def evaluation(self) -> evaluate.Evaluation:
+        """What validate, test or predict is about."""
+        assert self.found is not None
+        asked = self.found, self.plain_config(), self.datamodule, self.collector, self.pictures
+        return evaluate.Evaluation(*asked)
 
 
 def quiet_lightning(level: int = logging.WARNING) -> None:

@@ -18,7 +18,7 @@ from cifar_lightning.cli.checks import schedule_spans_run
 from cifar_lightning.cli.parser import check_config
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs.checkpoints import RESUMABLE
-from cifar_lightning.runs.config import OF_THE_COMMAND, flat, is_in
+from cifar_lightning.runs.config import OF_THE_COMMAND, PLACE, flat, is_in
 from cifar_lightning.runs.folders import (
     LoadedCheckpoint,
     checkpoint_of_job,
@@ -44,7 +44,6 @@ _PAST = (
     "trainer.limit_train_batches",
     "trainer.overfit_batches",
 )
-_MAY_MOVE = ("data.source.init_args.root", "data.source.init_args.mirrors")
 # A schedule over the whole run would keep its old length.
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches")
 
@@ -170,7 +169,7 @@ def differences(
             continue
         file = arguments.origin(name)
         asked = f"{new.get(name)} from {file}" if file else f"{new.get(name)}"
-        if is_in(name, _PAST) and not is_in(name, _MAY_MOVE):
+        if is_in(name, _PAST) and not is_in(name, PLACE):
             raise UsageError(
                 f"--{_short(name)} {asked} would change what this run has already trained with "
                 f"({old.get(name)}): leave it out to go on, or start a new run."

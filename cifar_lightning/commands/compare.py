@@ -43,6 +43,9 @@ def compare(argv: Sequence[str]) -> None:
             runs.append(read_run(folder))
         except ValueError as error:
             print(f"{folder} is left out: it cannot be read as a run ({error})", file=sys.stderr)
+            continue
+        for sentence in runs[-1].not_quoted:
+            print(sentence, file=sys.stderr)
     if not runs:
         raise UserError(f"{asked.logs} holds no run that can be compared: fit makes one.")
     groups: dict[str, list[Run]] = {}

@@ -1,72 +1,105 @@
-"""What ``test`` leaves behind: a table in the terminal, ``test_report.json`` and two figures."""
+"""What ``test`` leaves behind: a table in the terminal, ``test_report.json`` and two figures.
 
-from collections.abc import Sequence
+``test_report.json`` is of the run's best checkpoint on all of the run's own test images: the
+figure that may be quoted as the run's. A test of anything else says so, also in its files' names.
+"""
+
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.errors import UserError
 from cifar_lightning.metrics import Evaluation
+from cifar_lightning.runs.config import same_source
 from cifar_lightning.runs.files import write_json
 from cifar_lightning.runs.folders import LoadedCheckpoint
 from cifar_lightning.runs.loggers import write_test_metrics
+from cifar_lightning.runs.record import kept_checkpoints
+
+
+class Tested(NamedTuple):
+    """What was tested, and on what."""
+
+    found: LoadedCheckpoint
+    """The checkpoint."""
+    data: CIFAR10DataModule
+    """Whose test images were read."""
+    config: dict[str, Any]
+    """Of this command, plain values."""
+    flip_averaged: bool
+    """Whether each image was averaged with its mirror image."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the report belongs: the checkpoint's run, or the current folder without one."""
+        return self.found.run or Path.cwd()
 
 
 def report_test(
-    found: LoadedCheckpoint,
-    evaluation: Evaluation,
-    metrics: dict[str, float],
-    class_names: Sequence[str],
-    flip_averaged: bool,
+    tested: Tested, evaluation: Evaluation, metrics: dict[str, float], whole: bool
 ) -> None:
-    """Print the report of a test, and write it into the checkpoint's run.
+    """Print the report of a test. If it was a pass over all test images, write it into the
+    checkpoint's run; TensorBoard gets what is the run's own figure.
 
     Args:
-        found: the checkpoint that was tested.
+        tested: the checkpoint and the images.
         evaluation: the pass over the test images.
         metrics: what was logged of it, by name.
-        class_names: of the labels.
-        flip_averaged: whether each image was averaged with its mirror image.
+        whole: whether the pass was one over the whole test split.
 
     Raises:
         UserError: the disk refuses.
     """
-    folder = found.run or Path.cwd()
+    found, folder = tested.found, tested.folder
     loss = next(value for name, value in metrics.items() if name.startswith("test/loss"))
-    report = write_report(folder, evaluation, loss, class_names, found.path, flip_averaged)
-    if found.run is not None:
+    if not whole:
+        print(table(make_report(tested, evaluation, loss)))
+        print("\nno report is written: this was a trial, not a pass over the whole test split")
+        return
+    labels, reasons = _unlike_the_run_s_own(tested)
+    report = make_report(tested, evaluation, loss, own=not labels)
+    kind = "_flip_averaged" * tested.flip_averaged + "".join(f"-{label}" for label in labels)
+    _write(folder, report, evaluation, kind, ", ".join(labels))
+    if found.run is not None and not labels:
         write_test_metrics(folder, metrics, found.content["global_step"])
-    print(f"{table(report)}\n\nreport: {folder}/test_report*.json and test_*.png")
+    print(table(report))
+    print(f"\nreport: {folder}/test_report{kind}.json and test_*{kind}.png")
+    for reason in reasons:
+        print(f"not the run's own figure: {reason}")
 
 
-def write_report(
-    folder: Path,
-    evaluation: Evaluation,
-    loss: float,
-    class_names: Sequence[str],
-    checkpoint: Path,
-    flip_averaged: bool = False,
+def make_report(
+    tested: Tested, evaluation: Evaluation, loss: float, own: bool = False
 ) -> dict[str, Any]:
-    """Write report and figures into a folder, over those of an earlier test of the same kind: a
-    test averaged over mirror images has ``_flip_averaged`` in the names of its files.
+    """Put together what ``test_report.json`` holds.
 
     Returns:
-        the content of ``test_report.json``: checkpoint, flip_averaged, images, loss, accuracy,
-        accuracy_95 (95 % confidence interval, Wilson), calibration_error (expected, 15 bins),
-        classes (of each: precision, recall, f1, images; null where there is nothing to divide by),
-        confusion_matrix (rows are the truth).
+        checkpoint, epochs and global_step (that it was trained for), data (source, fingerprint),
+        of_the_run (whether this is the run's best checkpoint on the run's own test images),
+        flip_averaged, images, loss, accuracy, accuracy_95 (95 % confidence interval, Wilson),
+        calibration_error (expected, 15 bins), classes (of each: precision, recall, f1, images; null
+        where there is nothing to divide by), confusion_matrix (rows are the truth).
     """
-    from cifar_lightning.figures import calibration, confusion_matrix, save
-
+    content = tested.found.content
     rows = zip(
-        class_names,
+        tested.data.source.class_names,
         evaluation.precision.tolist(),
         evaluation.recall.tolist(),
         evaluation.f1.tolist(),
         evaluation.confusion_matrix.sum(dim=1).tolist(),
         strict=True,
     )
-    report = {
-        "checkpoint": str(checkpoint),
-        "flip_averaged": flip_averaged,
+    return {
+        "checkpoint": str(tested.found.path),
+        "epochs": content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"],
+        "global_step": content["global_step"],
+        "data": {
+            "source": type(tested.data.source).__name__,
+            "fingerprint": tested.data.splits.test.data.fingerprint,
+        },
+        "of_the_run": own,
+        "flip_averaged": tested.flip_averaged,
         "images": len(evaluation.labels),
         "loss": loss,
         "accuracy": evaluation.accuracy,
@@ -83,14 +116,69 @@ def write_report(
         },
         "confusion_matrix": evaluation.confusion_matrix.tolist(),
     }
-    kind = "_flip_averaged" if flip_averaged else ""
+
+
+def is_own_split(tested: Tested) -> bool:
+    """Whether the test images are the test split of the checkpoint's run.
+
+    That is what the run's source reads, wherever its images lie now. Training must not look at it:
+    the first test pins its fingerprint in ``test_split.json``, once the training images beside it
+    have turned out to be those that the run was trained on.
+
+    Raises:
+        UserError: ``test_split.json`` is damaged, or the disk refuses.
+    """
+    found, data = tested.found, tested.data
+    before = found.ours.get("config")
+    if before is not None and not same_source(before, tested.config):
+        return False
+    path, fingerprint = tested.folder / "test_split.json", data.splits.test.data.fingerprint
+    if found.run is not None and path.exists():
+        try:
+            return bool(json.loads(path.read_text())["fingerprint"] == fingerprint)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged: remove it, and test again.") from error
+    try:
+        data.splits.load("fit")
+    except UserError:  # what cannot be looked at is not known to be the same
+        return False
+    if found.ours.get("data") not in (None, data.fingerprint):
+        return False
+    if found.run is not None:
+        write_json(path, {"source": type(data.source).__name__, "fingerprint": fingerprint})
+    return True
+
+
+def _unlike_the_run_s_own(tested: Tested) -> tuple[list[str], list[str]]:
+    """How a test differs from that of the run's best checkpoint on the run's own test images: words
+    for the names of files, and sentences."""
+    labels, reasons = [], []
+    path, run = tested.found.path, tested.found.run
+    best = next(iter(kept_checkpoints(run)), None) if run is not None else None
+    if best is None or best.name != path.name:
+        labels.append(path.stem)
+        known = f"of which the best checkpoint is {best.name}" if best else "which has no best one"
+        reasons.append(f"{path.name} is of {run}, {known}" if run else f"{path} is in no run")
+    if not is_own_split(tested):
+        source, images = type(tested.data.source).__name__, tested.data.splits.test.data.fingerprint
+        labels.append(f"{source}-{images.split()[-1]}")
+        reasons.append(f"{source} ({images}) is not known to be the run's own test split")
+    return labels, reasons
+
+
+def _write(
+    folder: Path, report: dict[str, Any], evaluation: Evaluation, kind: str, unlike: str
+) -> None:
+    """Write report and figures into a folder, over those of an earlier test of the same kind, which
+    the names of its files end in. Of what it is unlike the run's own the figures say, too."""
+    from cifar_lightning.figures import calibration, confusion_matrix, save
+
     write_json(folder / f"test_report{kind}.json", report)
-    title = f"{evaluation.accuracy:.2%} of {len(evaluation.labels):,} test images"
-    title += kind.replace("_", " ")
-    figure = confusion_matrix(evaluation, class_names, title)
+    title = f"{evaluation.accuracy:.2%} of {report['images']:,} test images"
+    title += " flip averaged" * report["flip_averaged"] + (unlike and f"\n{unlike}")
+    figure = confusion_matrix(evaluation, list(report["classes"]), title)
     save(figure, folder / f"test_confusion_matrix{kind}.png")
     save(calibration(evaluation, "test"), folder / f"test_calibration{kind}.png")
-    return report
 
 
 def table(report: dict[str, Any]) -> str:

@@ -23,6 +23,9 @@ NOT_THE_EXPERIMENT = (
 )  # fmt: skip
 """Options in which two runs of one experiment may differ. A name covers everything below it."""
 
+PLACE = ("data.source.init_args.root", "data.source.init_args.mirrors")
+"""Options that say where a source finds its images, not which they are."""
+
 
 def flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each value of a nested configuration with its dotted name, as in
@@ -37,6 +40,22 @@ def flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 def is_in(name: str, names: Iterable[str]) -> bool:
     """Whether a dotted name is one of ``names``, or below one of them."""
     return any(name == other or name.startswith(f"{other}.") for other in names)
+
+
+def same_source(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether two configurations have the same source of images, wherever these lie.
+
+    Args:
+        before: that of a run; options that its version did not have are not compared.
+        now: the other.
+    """
+    old, new = (
+        dict(flat({"data": {"source": _dict(config, "data").get("source")}}))
+        for config in (before, now)
+    )
+    return all(
+        value == new.get(name) for name, value in old.items() if value and not is_in(name, PLACE)
+    )
 
 
 def class_name(value: Any) -> str:
@@ -76,7 +95,7 @@ class RunConfig:
             images: the fingerprint of the training images. If it is known, it does not matter in
                 which folder they were.
         """
-        moved = () if images is None else ("data.source.init_args.root",)
+        moved = () if images is None else PLACE
         kept = {
             name: value
             for name, value in flat(self.content)

@@ -1,7 +1,6 @@
 """The folders of runs: ``lightning_logs/version_N``, and the checkpoints in them."""
 
 import logging
-import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from cifar_lightning.processes import slurm
 from cifar_lightning.runs.checkpoint_io import KEY, read_checkpoint
 from cifar_lightning.runs.config import write_config
 from cifar_lightning.runs.loggers import event_files
-from cifar_lightning.runs.record import list_runs, run_number
+from cifar_lightning.runs.record import kept_checkpoints, list_runs, run_number
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +85,7 @@ def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
         path = Path(name).expanduser()
         return LoadedCheckpoint(path, read_checkpoint(path))
     for run in reversed(list_runs(logs)):
-        last, kept = run / "checkpoints" / "last.ckpt", _kept_for_their_score(run)
-        # a file is kept for its score when it beats all before: the newest is the best
+        last, kept = run / "checkpoints" / "last.ckpt", kept_checkpoints(run)
         candidates = kept[:1] if name == "best" else [last] * last.exists() + kept
         if not candidates:
             continue
@@ -168,9 +166,3 @@ def _branch(found: LoadedCheckpoint, run: Path) -> None:
     if best and (found.path.parent / best).exists():
         (run / "checkpoints").mkdir()
         shutil.copy2(found.path.parent / best, run / "checkpoints")
-
-
-def _kept_for_their_score(run: Path) -> list[Path]:
-    """The checkpoints named after epoch and score, newest epoch first."""
-    files = [(m, f) for f in run.glob("checkpoints/*") if (m := re.match(r"epoch=(\d+)-", f.name))]
-    return [file for _, file in sorted(files, key=lambda item: -int(item[0][1]))]

@@ -28,8 +28,10 @@ class Run:
     epochs: list[dict[str, float]]
     """For each whole epoch: its number (``epoch``, from 1) and the metrics logged at its end."""
     test: float | None
-    """Test accuracy, if ``test`` was run; ``test_flip_averaged`` likewise."""
+    """Test accuracy of the best checkpoint, if it was tested; ``test_flip_averaged`` likewise."""
     test_flip_averaged: float | None
+    not_quoted: list[str]
+    """Reports that are not of the best checkpoint, a sentence each."""
     status: str
     """``finished``, ``running`` or ``interrupted``."""
 
@@ -43,10 +45,7 @@ class Run:
     @property
     def best(self) -> dict[str, float] | None:
         """The epoch whose checkpoint was kept as the best."""
-        monitor = self.config.monitor
-        sign = -1 if monitor == "val/loss" else 1
-        held = [epoch for epoch in self.epochs if monitor in epoch]
-        return max(held, key=lambda epoch: sign * epoch[monitor], default=None)
+        return _best(self.config.monitor, self.epochs)
 
     def median(self, metric: str) -> float | None:
         values = [epoch[metric] for epoch in self.epochs if metric in epoch]
@@ -72,6 +71,15 @@ def run_number(run: Path) -> int:
     return int(run.name.removeprefix("version_"))
 
 
+def kept_checkpoints(run: Path) -> list[Path]:
+    """List the checkpoints that are named after epoch and score, newest epoch first.
+
+    A file is kept for its score when it beats all before: the first of them is the run's best.
+    """
+    files = [(m, f) for f in run.glob("checkpoints/*") if (m := re.match(r"epoch=(\d+)-", f.name))]
+    return [file for _, file in sorted(files, key=lambda item: -int(item[0][1]))]
+
+
 def read_run(folder: Path) -> Run:
     """Read a run's folder, whether finished or not.
 
@@ -86,13 +94,48 @@ def read_run(folder: Path) -> Run:
         trainer = config.trainer
         enough = _reached(trainer.get("max_epochs"), done)
         finished = enough or _reached(trainer.get("max_steps"), steps)
-        reports = (folder / f"test_report{kind}.json" for kind in ("", "_flip_averaged"))
-        test, flip_averaged = (_json(report).get("accuracy") for report in reports)
+        best = _best(config.monitor, epochs)
+        reports = [_read_report(folder, kind, best) for kind in ("", "_flip_averaged")]
+        (test, problem), (flip_averaged, other) = reports
+        not_quoted = [sentence for sentence in (problem, other) if sentence]
         status = "running" if _is_locked(folder) else "finished" if finished else "interrupted"
         card = _json(folder / "card.json")
-        return Run(folder, config, card, epochs, test, flip_averaged, status)
+        return Run(folder, config, card, epochs, test, flip_averaged, not_quoted, status)
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _best(monitor: str, epochs: list[dict[str, float]]) -> dict[str, float] | None:
+    sign = -1 if monitor == "val/loss" else 1
+    held = [epoch for epoch in epochs if monitor in epoch]
+    return max(held, key=lambda epoch: sign * epoch[monitor], default=None)
+
+
+def _read_report(
+    folder: Path, kind: str, best: dict[str, float] | None
+) -> tuple[float | None, str | None]:
+    """The accuracy that a test's report gives; if it is not of the checkpoint that is the run's
+    best by now, None and a sentence that says so.
+
+    A run may have gone on since it was tested, and earlier versions let a test of any checkpoint
+    overwrite the report.
+    """
+    path = folder / f"test_report{kind}.json"
+    report = _json(path)
+    if not report:
+        return None, None
+    tested = Path(str(report.get("checkpoint"))).name
+    if kept := kept_checkpoints(folder):
+        is_best, name = tested == kept[0].name, kept[0].name
+    else:  # they may have been deleted since
+        begins = f"epoch={int(best['epoch']) - 1}-" if best else "no checkpoint"
+        is_best, name = tested.startswith(begins), f"{begins}…"
+    if is_best:
+        return report.get("accuracy"), None
+    return None, (
+        f"{path} is not quoted: it is of {tested}, and the best checkpoint is {name}: run test "
+        "again."
+    )
 
 
 def _reached(limit: int | None, count: int) -> bool:

@@ -55,7 +55,8 @@ def test_seeds_are_one_row(command: Command, tmp_path: Path) -> None:
     logs = tmp_path / "lightning_logs"
     for seed, best in enumerate([0.70, 0.72, 0.77]):
         run = craft(logs, seed, [0.5, best, 0.6], seed_everything=seed)
-        (run / "test_report.json").write_text(json.dumps({"accuracy": best - 0.01}))
+        report = {"checkpoint": f"checkpoints/epoch=1-val_acc={best}.ckpt", "accuracy": best - 0.01}
+        (run / "test_report.json").write_text(json.dumps(report))
         card = {
             "command": f"python -m cifar_lightning fit --seed_everything {seed}",
             "device": "a CPU",
