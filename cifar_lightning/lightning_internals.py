@@ -25,7 +25,7 @@ RELIED_ON = (
     "trainer.fit_loop.epoch_loop.val_loop.batch_progress.state_dict",
     "trainer.fit_loop.epoch_loop.max_steps",
     "trainer.fit_loop.epoch_loop.batch_idx",
-    "trainer.strategy._launcher",
+    "trainer.strategy.launcher",
     "LightningModule()._trainer",
     "TensorBoardLogger('.')._experiment",
     "LightningCLI._parse_ckpt_path",

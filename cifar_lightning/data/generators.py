@@ -61,8 +61,10 @@ class GlobalGenerators(Callback):
     def before_batch(self, trainer: Trainer) -> None:
         """Set the generators for a batch that is about to be moved to its device."""
         if trainer.training:
-            self._set(trainer, Moment.TRAINING_BATCH, *next_batch(trainer))
-            self._before_step = _position(_torch_generator(trainer))
+            epoch, batch = next_batch(trainer)
+            self._set(trainer, Moment.TRAINING_BATCH, epoch, batch)
+            if batch == 0:  # one step of an epoch tells; to look takes time
+                self._before_step = _position(_torch_generator(trainer))
         elif trainer.state.stage in _OF_STAGE:
             stage = _OF_STAGE[RunningStage(trainer.state.stage)]
             self._set(trainer, stage, trainer.global_step, self._evaluated)
