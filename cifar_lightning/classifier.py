@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from cifar_lightning.lightning_internals import has_trainer, is_made_by_cli
+from cifar_lightning.lightning_internals import has_trainer, is_made_by_cli, skip_idle_hooks
 from cifar_lightning.meter import TrainingMeter
 from cifar_lightning.metrics import EvaluationMetrics, MetricCallable
 from cifar_lightning.models import Network
@@ -152,6 +152,7 @@ class ImageClassifier(LightningModule):
         return _in_groups(self._make_optimizer, [*net.parameters(), *self.loss.parameters()])
 
     def on_fit_start(self) -> None:
+        skip_idle_hooks(self.trainer)
         if self.compile_mode is not None:
             self.net.compile(mode=self.compile_mode)  # in place: names of weights stay
 

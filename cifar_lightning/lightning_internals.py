@@ -8,7 +8,7 @@ upgrade of Lightning is one file's work.
 from typing import Any
 
 from lightning_fabric.plugins.environments import ClusterEnvironment
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
@@ -74,6 +74,29 @@ def switch_off_sigterm_broadcast(trainer: Trainer) -> None:
     A GPU has to wait for it, and it hides that another process is gone.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+_STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+
+
+def skip_idle_hooks(trainer: Trainer) -> None:
+    """Keep Lightning from calling the hooks of a step that callbacks and module do not have.
+
+    It spends 2 µs on each of a callback and 5 on each of the module, also where nothing is done;
+    what is not callable it passes over.
+    """
+    owners = [(callback, Callback) for callback in trainer.callbacks]
+    for part, base in (*owners, (trainer.lightning_module, LightningModule)):
+        for hook in _STEP_HOOKS:
+            if hook not in vars(part) and getattr(type(part), hook) is getattr(base, hook):
+                setattr(part, hook, None)
 
 
 def dump_checkpoint(trainer: Trainer) -> dict[str, Any]:

@@ -7,9 +7,14 @@ import pytest
 import pytorch_lightning
 from program import PROJECT
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.profilers import SimpleProfiler
+from stand_ins import Tiny
 
+from cifar_lightning import CIFAR10DataModule, ImageClassifier
+from cifar_lightning.data import Shapes
 from cifar_lightning.lightning_internals import RELIED_ON
 
 PACKAGE = PROJECT / "cifar_lightning"
@@ -71,3 +76,22 @@ def test_only_one_file_touches_it() -> None:
     # overridden methods of a base class, and torch's class of all batch norms
     allowed = {"cli/lightning_cli.py": {"_parser"}, "cli/checks.py": {"_BatchNorm"}}
     assert elsewhere == allowed
+
+
+def test_hooks_that_do_nothing_are_not_called_at_every_step() -> None:
+    steps: list[int] = []
+    # its hooks are attributes of the object, which its class does not know
+    callback = LambdaCallback(on_after_backward=lambda trainer, module: steps.append(1))
+    profiler = SimpleProfiler()
+    trainer = Trainer(
+        accelerator="cpu", max_steps=3, profiler=profiler, callbacks=[callback], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, limit_val_batches=0,
+    )  # fmt: skip
+    data = CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50)
+    trainer.fit(ImageClassifier(Tiny()), datamodule=data)
+    assert len(steps) == 3
+    called = set(profiler.recorded_durations)
+    assert "[Callback]LambdaCallback.on_after_backward" in called
+    assert "[LightningModule]ImageClassifier.on_train_batch_end" in called
+    assert "[LightningModule]ImageClassifier.on_after_backward" not in called
+    assert "[Callback]GlobalGenerators.on_after_backward" not in called
