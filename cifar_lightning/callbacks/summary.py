@@ -1,23 +1,43 @@
 """The end of a run: ``summary.json`` for scripts, a few lines for people."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 
+from cifar_lightning.errors import UserError
+from cifar_lightning.processes.signals import Interrupted
 from cifar_lightning.runs.checkpoints import Checkpoints
+from cifar_lightning.runs.ending import EndedBy
 from cifar_lightning.runs.files import write_json
+
+log = logging.getLogger(__name__)
+
+_TO_GO_ON: dict[EndedBy, str] = {
+    "epochs": " --trainer.max_epochs N",
+    "steps": " --trainer.max_steps N",
+    "time": " --trainer.max_time DD:HH:MM:SS",
+}
+"""The option to raise for a run to go on, by what ended it."""
 
 
 class RunSummary(Callback):
     """Writes ``summary.json`` into the run's folder and prints the gist of it.
 
+    ``ended_by`` is an ``EndedBy``; a run that goes on has null there until it ends again.
     ``epochs`` (whole ones) and ``global_step`` count what was trained. ``validated_on`` names the
     images behind ``val/…``. ``best`` is the epoch (from 0, as in the logs) with the best monitored
     metric, with its score and its checkpoint's path within the run. ``metrics`` holds the last
     values of all logged metrics.
     """
+
+    def __init__(self) -> None:
+        self._said: dict[EarlyStopping, str | None] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._said = {stop: stop.stopping_reason_message for stop in _early_stoppings(trainer)}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         checkpoints = trainer.checkpoint_callback
@@ -25,43 +45,77 @@ class RunSummary(Callback):
             return
         if not trainer.is_global_zero:
             return
-        run, best = checkpoints.run_folder(trainer), None
-        if checkpoints.best.epoch is not None:
-            score, epoch, name = checkpoints.best.epoch
-            best = {
-                "epoch": epoch,
-                "monitor": checkpoints.best.monitor,
-                "score": score,
-                "checkpoint": f"checkpoints/{name}",
-            }
-        summary = {
-            "epochs": trainer.current_epoch - checkpoints.in_mid_epoch,
-            "global_step": trainer.global_step,
-            "validated_on": getattr(trainer.datamodule, "validated_on", None),
-            "best": best,
-            "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
-        }
+        run, part = checkpoints.run_folder(trainer), checkpoints.in_mid_epoch
+        epochs = trainer.current_epoch - part
+        summary = _summary(trainer, checkpoints, epochs, self._ended_by(trainer, epochs))
         write_json(run / "summary.json", summary)
         fresh = getattr(pl_module, "validated_at", None) == trainer.global_step
-        print(_text(run, summary, checkpoints.in_mid_epoch, _limit(trainer), fresh))
+        print(_text(run, summary, part, fresh))
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        checkpoints = trainer.checkpoint_callback
+        if not (isinstance(exception, Interrupted) and exception.between_batches):
+            return
+        if not isinstance(checkpoints, Checkpoints):
+            return
+        # of all processes: what is logged as a mean over them is computed when it is asked for
+        summary = _summary(trainer, checkpoints, trainer.current_epoch, "signal")
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            try:
+                write_json(checkpoints.run_folder(trainer) / "summary.json", summary)
+            except UserError as error:  # the signal is what ends the program
+                log.warning("%s", error)
+
+    def _ended_by(self, trainer: Trainer, epochs: int) -> EndedBy:
+        if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs:
+            return "epochs"
+        if 0 <= trainer.max_steps <= trainer.global_step:
+            return "steps"
+        # a new message, be it in the same words: its other state may be of before the run went on
+        stops = _early_stoppings(trainer)
+        if any(stop.stopping_reason_message is not self._said.get(stop) for stop in stops):
+            return "early stopping"
+        timers = [c for c in trainer.callbacks if isinstance(c, Timer)]
+        left = [timer.time_remaining() for timer in timers]
+        return "time" if any(seconds is not None and seconds <= 0 for seconds in left) else "pause"
 
 
-def _limit(trainer: Trainer) -> str:
-    """The option to raise for the run to go on."""
-    timers = [c for c in trainer.callbacks if isinstance(c, Timer)]
-    if any((timer.time_remaining() or 0) <= 0 for timer in timers):
-        return "--trainer.max_time DD:HH:MM:SS"
-    enough_steps = 0 <= trainer.max_steps <= trainer.global_step
-    return "--trainer.max_steps N" if enough_steps else "--trainer.max_epochs N"
+def _early_stoppings(trainer: Trainer) -> list[EarlyStopping]:
+    return [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]
 
 
-def _text(run: Path, summary: dict[str, Any], in_mid_epoch: bool, limit: str, fresh: bool) -> str:
-    metrics = summary["metrics"]
+def _summary(
+    trainer: Trainer, checkpoints: Checkpoints, epochs: int, ended_by: EndedBy
+) -> dict[str, Any]:
+    best = None
+    if checkpoints.best.epoch is not None:
+        score, epoch, name = checkpoints.best.epoch
+        best = {
+            "epoch": epoch,
+            "monitor": checkpoints.best.monitor,
+            "score": score,
+            "checkpoint": f"checkpoints/{name}",
+        }
+    return {
+        "ended_by": ended_by,
+        "epochs": epochs,
+        "global_step": trainer.global_step,
+        "validated_on": getattr(trainer.datamodule, "validated_on", None),
+        "best": best,
+        "metrics": {name: value.item() for name, value in trainer.callback_metrics.items()},
+    }
+
+
+def _text(run: Path, summary: dict[str, Any], in_mid_epoch: bool, fresh: bool) -> str:
+    metrics, ended_by = summary["metrics"], summary["ended_by"]
     part = " and a part" if in_mid_epoch else ""
     from_here = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
     lines = [
         f"run            {from_here}",
         f"trained        {summary['epochs']} epochs{part}, {summary['global_step']:,} steps",
+        f"ended by       {ended_by}",
     ]
     if "train/loss_epoch" in metrics:
         lines.append(
@@ -82,5 +136,6 @@ def _text(run: Path, summary: dict[str, Any], in_mid_epoch: bool, limit: str, fr
         ]
     lines.append(f"look at it     tensorboard --logdir {from_here.parent}")
     if newest.exists():
-        lines.append(f"go on          python -m cifar_lightning fit --ckpt_path {newest} {limit}")
+        option = _TO_GO_ON.get(ended_by, "")
+        lines.append(f"go on          python -m cifar_lightning fit --ckpt_path {newest}{option}")
     return "\n".join(lines)

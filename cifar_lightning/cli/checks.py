@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cifar_lightning import lightning_internals
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.data.source import check_class_names
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.models import AlexNet
 from cifar_lightning.runs.folders import LoadedCheckpoint
@@ -64,6 +65,8 @@ def check_together(
 ) -> None:
     """Whether trainer, module, data, the options that they were made from and the checkpoint go
     together. Raises UsageError or UserError."""
+    if found is not None:
+        check_classes(data, found)
     check_precision(trainer, config["trainer"]["precision"])
     check_length(config["model"], trainer)
     check_compiler(trainer, model.compile_mode)
@@ -158,6 +161,26 @@ def check_num_classes(model: ImageClassifier, data: CIFAR10DataModule, asked: in
             f"--model.net.num_classes {asked}: the data have {data.num_classes} classes, and the "
             "network takes their number from them; leave it out."
         )
+
+
+def check_classes(data: CIFAR10DataModule, found: LoadedCheckpoint) -> None:
+    """Whether the classes of the data are those that the checkpoint knows. Raises UserError."""
+    before, now = found.ours.get("class_names"), list(check_class_names(data.source))
+    if before is None or list(before) == now:
+        return
+    apart = [
+        f"{', '.join(names[:5])}{', …' * (len(names) > 5)} {what}"
+        for what, names in (
+            ("among them alone", [name for name in now if name not in before]),
+            ("missing", [name for name in before if name not in now]),
+        )
+        if names
+    ]
+    raise UserError(
+        f"The classes of the data are not those that {found.path} was trained on "
+        f"({' and '.join(apart) or 'their order is another'}): a label would mean another class; "
+        "name and order them as they were."
+    )
 
 
 def check_images(fingerprint: str | None, found: LoadedCheckpoint) -> None:

@@ -45,6 +45,13 @@ class HeldOut(Callback):
         self._found = found
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._found.ours.get("data") is None:
+            log.warning(
+                "%s does not say which images it was trained on: whether these were held out is "
+                "not known.",
+                self._found.path,
+            )
+            return
         data: CIFAR10DataModule = trainer.datamodule
         data.splits.load("fit")
         check_images(data.fingerprint, self._found)
@@ -53,9 +60,12 @@ class HeldOut(Callback):
 def validate(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None:
     """Measure a checkpoint on the held-out images. Raises UserError if the images are not there or
     are others than those of the run."""
-    log.info("Validating %s", asked.found.path)
+    log.info("Validating %s on %s", asked.found.path, asked.data.validated_on)
     trainer.callbacks.append(HeldOut(asked.found))
     trainer.validate(model, asked.data, ckpt_path=asked.found.path)
+    (batches,) = trainer.num_val_batches
+    if batches < len(asked.data.val_dataloader()):
+        log.info("This was a trial, not a pass over all of these images.")
 
 
 def test(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None:

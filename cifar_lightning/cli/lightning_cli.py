@@ -17,6 +17,7 @@ from cifar_lightning.callbacks import Bar, CallbackList, Dashboard, EpochLine, R
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli import checks, evaluate
+from cifar_lightning.cli.as_trained import check_as_trained
 from cifar_lightning.cli.fit import Start, fit
 from cifar_lightning.cli.parser import Parser
 from cifar_lightning.cli.resume import Arguments, OptimizerChanges, differences, limit_reached
@@ -105,7 +106,10 @@ class CLI(LightningCLI):
         config.ckpt_path = str(self.found.path)
         if arguments.command == "fit":
             self.changes = differences(self.found, self.plain_config(), arguments)
-        elif (images := config.data.pop("images", None)) is not None:
+            return
+        images = config.data.pop("images", None)
+        check_as_trained(self.found, self.plain_config(), arguments, images is not None)
+        if images is not None:
             self.pictures = Pictures(images, self.found)
             # the data that the checkpoint was trained on may be gone
             config.data.source = Namespace(

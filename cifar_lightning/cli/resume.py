@@ -90,13 +90,17 @@ class Arguments:
 
     def origin(self, name: str) -> str | None:
         """The config file by which an option has its value; None for a flag."""
-        asked = _short(name)
+        asked = short(name)
         files: list[str | None] = [
             setting.file
             for setting in self._settings
-            if is_in(asked, (_short(setting.name),)) or is_in(_short(setting.name), (asked,))
+            if is_in(asked, (short(setting.name),)) or is_in(short(setting.name), (asked,))
         ]
         return files[-1] if files else None
+
+    def give(self, name: str) -> bool:
+        """Whether the arguments set an option themselves, or something below it."""
+        return any(is_in(short(setting.name), (short(name),)) for setting in self._settings)
 
     def find_checkpoint(self) -> LoadedCheckpoint | None:
         """The checkpoint that the command starts from: the one that is asked for, the newest of a
@@ -124,12 +128,13 @@ class Arguments:
 
     def after_checkpoint(self, found: LoadedCheckpoint | None) -> list[str]:
         """The arguments with the configuration of a checkpoint's run in front of them. Commands
-        that do not train take the data and the network from it."""
+        that do not train take the data, the network and what is the best from it."""
         config = (found and found.ours.get("config")) or {}
         if self.command == "fit":
             inherited = {k: v for k, v in config.items() if k not in OF_THE_COMMAND}
         else:
-            inherited = {k: config[k] for k in ("seed_everything", "data", "model") if k in config}
+            names = ("seed_everything", "data", "model", "checkpoints")
+            inherited = {name: config[name] for name in names if name in config}
         in_front = ["--config", json.dumps(inherited)] if inherited else []
         return [*self.argv[: self._start], *in_front, *self.argv[self._start :]]
 
@@ -171,15 +176,15 @@ def differences(
         asked = f"{new.get(name)} from {file}" if file else f"{new.get(name)}"
         if is_in(name, _PAST) and not is_in(name, PLACE):
             raise UsageError(
-                f"--{_short(name)} {asked} would change what this run has already trained with "
+                f"--{short(name)} {asked} would change what this run has already trained with "
                 f"({old.get(name)}): leave it out to go on, or start a new run."
             )
         if name in _LENGTH and schedule_spans_run(now["model"]):
             raise UsageError(
-                f"--{_short(name)} {asked}: the learning-rate schedule spans the whole run, whose "
+                f"--{short(name)} {asked}: the learning-rate schedule spans the whole run, whose "
                 f"length ({old.get(name)}) cannot change any more; start a new run."
             )
-        log.info("--%s: %s, was %s", _short(name), asked, old.get(name))
+        log.info("--%s: %s, was %s", short(name), asked, old.get(name))
         changes[name] = (old.get(name), new.get(name))
     return changes
 
@@ -225,6 +230,6 @@ class OptimizerChanges(Callback):
                         part.base_lrs = [lr * new / old for lr in base_lrs]
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """An option as people write it."""
     return name.replace(".init_args", "").replace(".class_path", "")

@@ -4,9 +4,11 @@ import math
 import re
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from filecmp import cmp
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cifar_lightning.commands.names import CommandParser
 from cifar_lightning.errors import UserError
@@ -18,6 +20,15 @@ ARTICLE = (
     25.06, 46.64, 56.72, 65.40, 66.47, 68.26, 72.21, 74.15, 74.49, 73.13,
     73.79, 75.89, 74.39, 75.63, 74.60, 75.54, 74.90, 74.86, 75.69, 74.23,
 )  # fmt: skip
+
+
+class Experiment(NamedTuple):
+    """Runs that differ in the seed alone."""
+
+    runs: list[Run]
+    """One for each seed, the newest."""
+    repeats: list[Run]
+    """The others of these seeds: they say nothing about how much the seed matters."""
 
 
 def compare(argv: Sequence[str]) -> None:
@@ -37,7 +48,7 @@ def compare(argv: Sequence[str]) -> None:
     )
     asked = parser.parse_args(argv)
     folders = [_find(run, asked.logs) for run in asked.runs] or list_runs(asked.logs)
-    runs = []
+    folders, runs = _once_each(folders), []
     for folder in folders:
         try:
             runs.append(read_run(folder))
@@ -48,17 +59,16 @@ def compare(argv: Sequence[str]) -> None:
             print(sentence, file=sys.stderr)
     if not runs:
         raise UserError(f"{asked.logs} holds no run that can be compared: fit makes one.")
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.experiment, []).append(run)
-    rows = [_row(group) for group in groups.values()]
+    experiments = _experiments(runs)
+    rows = [_row(experiment, _labels(runs)) for experiment in experiments]
     print(_markdown(rows) if asked.format == "md" else _table(rows))
     if any(run.config.chosen_on_test for run in runs):
         print("* chosen on the test images, as the article does: not comparable with the others")
     path = asked.to or folders[0].parent / "compare.png"
     from cifar_lightning.figures import curves, save
 
-    save(curves([_curve(group) for group in groups.values()], ARTICLE), path)
+    lines = [_curve(experiment, _labels(runs)) for experiment in experiments]
+    save(curves(lines, ARTICLE), path)
     print(f"\ncurves: {path}")
 
 
@@ -69,39 +79,86 @@ def _find(run: Path, logs: Path) -> Path:
     raise UserError(f"{run} is no folder of a run, nor is there one of that name in {logs}.")
 
 
-def _row(group: list[Run]) -> dict[str, str]:
+def _once_each(folders: list[Path]) -> list[Path]:
+    """Folders without those that another path has named already, which are said."""
+    known: dict[tuple[int, int], Path] = {}
+    for folder in folders:
+        status = folder.stat()
+        first = known.setdefault((status.st_dev, status.st_ino), folder)
+        if first is not folder:
+            print(f"{folder} is {first} once more: it counts once.", file=sys.stderr)
+    return list(known.values())
+
+
+def _experiments(runs: list[Run]) -> list[Experiment]:
+    """Put the seeds of each experiment together; of one seed's runs the newest counts. Which runs
+    do not count is said."""
+    groups: dict[str, dict[int | str, list[Run]]] = {}
+    for run in runs:
+        groups.setdefault(run.experiment, {}).setdefault(run.seed, []).append(run)
+    experiments = []
+    for by_seed in groups.values():
+        counted, repeats = [], []
+        for seed, of_seed in by_seed.items():
+            *older, newest = sorted(of_seed, key=lambda run: run.age)
+            counted.append(newest)
+            repeats += older
+            for run in older:
+                ours, theirs = run.path / "metrics.csv", newest.path / "metrics.csv"
+                both = ours.exists() and theirs.exists()  # with the times that epochs took
+                copied = both and cmp(ours, theirs, shallow=False)
+                what = "is a copy of" if copied else f"repeats seed {seed} of"
+                print(f"{run.path} {what} {newest.path}: it is not counted.", file=sys.stderr)
+        experiments.append(Experiment(counted, repeats))
+    return experiments
+
+
+def _labels(runs: list[Run]) -> dict[Path, str]:
+    """What runs are called, by their paths: the name of the folder, or the path where two have the
+    same."""
+    names = {run.path: run.path.name or run.path.resolve().name for run in runs}
+    count = Counter(names.values())
+    return {path: name if count[name] == 1 else str(path) for path, name in names.items()}
+
+
+def _row(experiment: Experiment, labels: dict[Path, str]) -> dict[str, str]:
     """The cells of the runs of one experiment, by column."""
-    first = group[0]
+    group = experiment.runs
+    first, seeds = group[0], len(group)
     on_test = first.config.chosen_on_test
-    name = ", ".join(run.path.name for run in group)
-    if len(group) > 1:
-        name += f" ({len(group)} seeds)"
-    elif first.status != "finished":
-        name += f" ({first.status})"
+    name = ", ".join(labels[run.path] for run in group)
+    remarks = [f"{seeds} seeds"] if seeds > 1 else [first.alone] if first.alone else []
+    if experiment.repeats:
+        again = ", ".join(labels[run.path] for run in experiment.repeats)
+        remarks.append(f"seed repeated by {again}")
+    if remarks:
+        name += f" ({'; '.join(remarks)})"
     best = [run.best["val/acc"] for run in group if run.best and "val/acc" in run.best]
     single = [run.test for run in group if run.test is not None]
     flipped = [r.test_flip_averaged for r in group if r.test_flip_averaged is not None]
     network = first.card.get("network", {})
     flops = network.get("flops_per_image")
     commits = {_commit(run.card.get("git")) for run in group}
+    devices = {str(run.card.get("device", "")) for run in group}
+    epochs = sorted({max((int(e["epoch"]) for e in run.epochs), default=0) for run in group})
     return {
         "run": name,
         "network": first.config.network,
         "data": first.config.source,
         "recipe": first.recipe,
-        "epochs": str(max((int(epoch["epoch"]) for epoch in first.epochs), default=0)),
-        "best val": "" if on_test else _percent(best),
+        "epochs": "–".join(str(number) for number in dict.fromkeys((epochs[0], epochs[-1]))),
+        "best val": "" if on_test else _percent(best, seeds),
         # of a checkpoint that was chosen on them, what the test images say is no test
-        "test": "" if on_test else _percent(single),
-        "test, flip averaged": "" if on_test else _percent(flipped),
-        "article's protocol*": _percent(best) if on_test else "",
+        "test": "" if on_test else _percent(single, seeds),
+        "test, flip averaged": "" if on_test else _percent(flipped, seeds),
+        "article's protocol*": _percent(best, seeds) if on_test else "",
         "s/epoch": _number([run.median("speed/seconds_per_epoch") for run in group], ".1f"),
         "images/s": _number([run.median("speed/images_per_second") for run in group], ",.0f"),
-        "device": first.card.get("device", ""),
+        "device": ", ".join(sorted(devices)),
         "parameters": f"{network['parameters']:,}" if "parameters" in network else "",
         "MFLOPs/image": f"{flops / 1e6:,.0f}" if flops else "",
         "commit": ", ".join(sorted(commits)),
-        "command": _command(first, seeds=len(group) > 1),
+        "command": _command(first, seeds > 1),
     }
 
 
@@ -112,13 +169,14 @@ def _command(run: Run, seeds: bool) -> str:
     return command and f"`{command.removeprefix('python -m cifar_lightning ')}`"
 
 
-def _percent(values: list[float]) -> str:
+def _percent(values: list[float], seeds: int) -> str:
+    """The mean of what is known of some seeds, and its deviation over them."""
     if not values:
         return ""
     mean = f"{100 * statistics.mean(values):.2f}"
     if len(values) > 1:
         mean += f" ± {100 * statistics.stdev(values):.2f}"
-    return f"{mean} %"
+    return f"{mean} %" + (f" ({len(values)} of {seeds})" if len(values) < seeds else "")
 
 
 def _number(values: list[float | None], form: str) -> str:
@@ -152,13 +210,14 @@ def _table(rows: list[dict[str, str]]) -> str:
     )
 
 
-def _curve(group: list[Run]) -> tuple[str, list[list[tuple[float, float, float]]]]:
+def _curve(
+    experiment: Experiment, labels: dict[Path, str]
+) -> tuple[str, list[list[tuple[float, float, float]]]]:
     """A label, and for each run its points: epoch, hours since its start, accuracy in %."""
-    first = group[0]
-    label = f"{first.config.network}, {first.recipe}" + (
-        f" ({len(group)} seeds)" if len(group) > 1 else f" ({first.path.name})"
-    )
-    return label, [_points(run) for run in group]
+    first, seeds = experiment.runs[0], len(experiment.runs)
+    of = f"{seeds} seeds" if seeds > 1 else labels[first.path]
+    label = f"{first.config.network}, {first.recipe} ({of})"
+    return label, [_points(run) for run in experiment.runs]
 
 
 def _points(run: Run) -> list[tuple[float, float, float]]:

@@ -76,6 +76,7 @@ def make_report(
 
     Returns:
         checkpoint, epochs and global_step (that it was trained for), data (source, fingerprint),
+        precision (that it was tested in),
         of_the_run (whether this is the run's best checkpoint on the run's own test images),
         flip_averaged, images, loss, accuracy, accuracy_95 (95 % confidence interval, Wilson),
         calibration_error (expected, 15 bins), classes (of each: precision, recall, f1, images; null
@@ -98,6 +99,7 @@ def make_report(
             "source": type(tested.data.source).__name__,
             "fingerprint": tested.data.splits.test.data.fingerprint,
         },
+        "precision": str(tested.config["trainer"]["precision"] or "32-true"),
         "of_the_run": own,
         "flip_averaged": tested.flip_averaged,
         "images": len(evaluation.labels),
@@ -130,6 +132,8 @@ def is_own_split(tested: Tested) -> bool:
     """
     found, data = tested.found, tested.data
     before = found.ours.get("config")
+    if before is None and found.ours.get("data") is None:  # written by a script
+        return False
     if before is not None and not same_source(before, tested.config):
         return False
     path, fingerprint = tested.folder / "test_split.json", data.splits.test.data.fingerprint

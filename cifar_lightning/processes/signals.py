@@ -15,11 +15,17 @@ class Interrupted(BaseException):
 
     Not an ``Exception``, so that nothing takes it for a failure and goes on; not a
     ``KeyboardInterrupt``, which Lightning swallows and turns into exit status 1.
+
+    Args:
+        signum: the signal.
+        between_batches: whether a run was ended where all its processes had finished a batch, its
+            state saved.
     """
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, between_batches: bool = False) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+        self.between_batches = between_batches
 
     @property
     def exit_status(self) -> int:

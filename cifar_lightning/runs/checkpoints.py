@@ -111,7 +111,7 @@ class Checkpoints(Checkpoint):
         if epoch_begins or due_somewhere or self.best.unsaved or signum or self.in_mid_epoch:
             self._save(trainer)
         if signum:
-            raise Interrupted(signum)
+            raise Interrupted(signum, between_batches=True)
         if self.in_mid_epoch:
             raise StopIteration
 

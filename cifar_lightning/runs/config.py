@@ -4,6 +4,7 @@ Nothing here imports torch: ``compare`` shall answer at once.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,16 @@ NOT_THE_EXPERIMENT = (
     "seed_everything", "data.seed",  # the same experiment, repeated
     "trainer.devices", "trainer.num_nodes", "trainer.strategy",  # change the speed alone
     "checkpoints.every_seconds", "dashboard",  # keep and show what is computed anyway
+    "trainer.logger", "trainer.enable_progress_bar", "trainer.default_root_dir",
+    "trainer.max_time",  # a run that it has ended is told apart by its summary
 )  # fmt: skip
 """Options in which two runs of one experiment may differ. A name covers everything below it."""
 
 PLACE = ("data.source.init_args.root", "data.source.init_args.mirrors")
 """Options that say where a source finds its images, not which they are."""
+
+
+_LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -167,8 +173,7 @@ def read_config(run: Path) -> RunConfig:
         OSError: there is no such file.
         ValueError: the file holds no configuration of a run.
     """
-    resumed = sorted(run.glob("config-resume-*.yaml"), key=lambda f: int(f.stem.split("-")[2]))
-    path = [run / "config.yaml", *resumed][-1]
+    path = _configs(run)[-1]
     try:
         config = RunConfig(yaml.safe_load(path.read_text()))
     except yaml.YAMLError as error:
@@ -176,6 +181,37 @@ def read_config(run: Path) -> RunConfig:
     if config.model.get("net") is None or config.data.get("source") is None:
         raise ValueError(f"{path.name} names no network or no data")
     return config
+
+
+def was_changed(run: Path) -> bool:
+    """Whether a run has gone on with other options than it began with; a greater length is none.
+
+    Options that the version of one start did not have are not compared.
+
+    Raises:
+        OSError, ValueError: as ``read_config``.
+    """
+    starts = [re.sub(r"(?m)^ckpt_path:.*$", "", path.read_text()) for path in _configs(run)]
+    texts = dict.fromkeys(starts)
+    if len(texts) == 1:
+        return False
+    may = (*NOT_THE_EXPERIMENT, *PLACE, *_LENGTH)
+    try:
+        first, *others = [dict(flat(yaml.safe_load(text))) for text in texts]
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    return any(
+        first[name] != other[name]
+        for other in others
+        for name in first.keys() & other.keys()
+        if not is_in(name, may)
+    )
+
+
+def _configs(run: Path) -> list[Path]:
+    """The configurations that a run was started with, in order."""
+    resumed = sorted(run.glob("config-resume-*.yaml"), key=lambda f: int(f.stem.split("-")[2]))
+    return [run / "config.yaml", *resumed]
 
 
 def write_config(run: Path, content: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from cifar_lightning.errors import UserError
 from cifar_lightning.processes import slurm
 from cifar_lightning.runs.checkpoint_io import KEY, read_checkpoint
 from cifar_lightning.runs.config import write_config
+from cifar_lightning.runs.ending import reopen
 from cifar_lightning.runs.loggers import event_files
 from cifar_lightning.runs.record import kept_checkpoints, list_runs, run_number
 
@@ -68,6 +69,9 @@ def open_run(
         ) from None
     if (job := slurm.job_id()) is not None:
         (run / "slurm_job").write_text(job)
+    reopen(run)
+    if found is not None and run != found.run and (before := found.ours.get("config")):
+        write_config(run, before)  # what the first part of it was trained with
     write_config(run, config)
     return run, lock
 
@@ -76,7 +80,8 @@ def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
     """Read the checkpoint that ``last``, ``best`` or a path means.
 
     ``last`` and ``best`` are those of the newest run under ``logs`` that has any. Where the
-    newest state of a run cannot be read, ``last`` is the newest that can, with a warning.
+    newest state of a run cannot be read, ``last`` is the newest that can, with a warning; a newer
+    run that has none is named, with the reason.
 
     Raises:
         UserError: there is none, or it cannot be read.
@@ -84,10 +89,13 @@ def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
     if name not in ("last", "best"):
         path = Path(name).expanduser()
         return LoadedCheckpoint(path, read_checkpoint(path))
+    passed_over: dict[str, list[Path]] = {}
     for run in reversed(list_runs(logs)):
         last, kept = run / "checkpoints" / "last.ckpt", kept_checkpoints(run)
         candidates = kept[:1] if name == "best" else [last] * last.exists() + kept
         if not candidates:
+            why = "no epoch of it has been validated" if last.exists() else "it has no checkpoint"
+            passed_over.setdefault(why, []).append(run)
             continue
         problems = []
         for path in candidates:
@@ -96,10 +104,17 @@ def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
             except UserError as error:
                 problems.append(str(error))
                 continue
+            for why, runs in passed_over.items():
+                log.warning("%s is passed over: %s.", _named(runs), why)
             for problem in problems:
                 log.warning("%s Using %s instead.", problem, path)
             return found
         raise UserError(f"{run} has no checkpoint that can be read. {' '.join(problems)}")
+    if name == "best" and any(logs.glob("version_*/checkpoints/last.ckpt")):
+        raise UserError(
+            f"--ckpt_path best: no run under {logs} has validated an epoch, so none has a best "
+            "one; give --ckpt_path last, or the path of a checkpoint."
+        )
     raise UserError(
         f"--ckpt_path {name}: no run under {logs} has a checkpoint; start one with "
         "`python -m cifar_lightning fit`, or give the path of a checkpoint."
@@ -124,6 +139,11 @@ def checkpoint_of_job(logs: Path) -> Path | None:
 def is_newest_run(run: Path) -> bool:
     """Whether ``--ckpt_path last`` means this run."""
     return all(run_number(other) <= run_number(run) for other in list_runs(run.parent))
+
+
+def _named(runs: list[Path]) -> str:
+    """The newest of some runs, and how many more."""
+    return f"{runs[0]}{f' (and {len(runs) - 1} older)' if len(runs) > 1 else ''}"
 
 
 def _new_run(logs: Path) -> Path:

@@ -13,7 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cifar_lightning.runs.config import RunConfig, read_config
+from cifar_lightning.runs.config import RunConfig, read_config, was_changed
+from cifar_lightning.runs.ending import is_finished, read_summary
 
 _SPEED = "speed/images_per_second"
 
@@ -34,6 +35,8 @@ class Run:
     """Reports that are not of the best checkpoint, a sentence each."""
     status: str
     """``finished``, ``running`` or ``interrupted``."""
+    alone: str
+    """Why other runs cannot be of the same experiment, in a few words; empty if they can."""
 
     @property
     def recipe(self) -> str:
@@ -41,6 +44,19 @@ class Run:
         configs = re.findall(r"--config[ =](\S+)", self.card.get("command", ""))
         names = "+".join(Path(config).stem for config in configs)
         return (f"{names}: " if names else "") + self.config.recipe
+
+    @property
+    def seed(self) -> int | str:
+        """Its seed; something of its own if that is not known."""
+        seed = self.config.content.get("seed_everything")
+        return str(self.path) if seed is None else int(seed)
+
+    @property
+    def age(self) -> tuple[str, int]:
+        """Greater for a run that was started later."""
+        name = self.path.resolve()
+        number = run_number(name) if re.fullmatch(r"version_\d+", name.name) else -1
+        return str(self.card.get("started", "")), number
 
     @property
     def best(self) -> dict[str, float] | None:
@@ -54,7 +70,7 @@ class Run:
     @property
     def experiment(self) -> str:
         """A text that is equal for finished runs that differ in the seed alone."""
-        if self.status != "finished":
+        if self.alone:
             return str(self.path)
         return self.config.experiment(self.card.get("data", {}).get("training_images"))
 
@@ -89,18 +105,23 @@ def read_run(folder: Path) -> Run:
     try:
         config = read_config(folder)
         epochs = _read_epochs(folder / "metrics.csv")
-        done = max((int(epoch["epoch"]) for epoch in epochs), default=0)
-        steps = _json(folder / "summary.json").get("global_step", -1)
-        trainer = config.trainer
-        enough = _reached(trainer.get("max_epochs"), done)
-        finished = enough or _reached(trainer.get("max_steps"), steps)
+        summary, trainer = read_summary(folder), config.trainer
+        if (finished := is_finished(summary)) is None:
+            done = max((int(epoch["epoch"]) for epoch in epochs), default=0)
+            enough = _reached(trainer.get("max_steps"), summary.get("global_step", -1))
+            finished = enough or _reached(trainer.get("max_epochs"), done)
         best = _best(config.monitor, epochs)
         reports = [_read_report(folder, kind, best) for kind in ("", "_flip_averaged")]
         (test, problem), (flip_averaged, other) = reports
         not_quoted = [sentence for sentence in (problem, other) if sentence]
         status = "running" if _is_locked(folder) else "finished" if finished else "interrupted"
+        alone = status if status != "finished" else ""
+        if summary.get("ended_by") == "time":
+            alone = alone or "ended by time"
+        if not alone and was_changed(folder):
+            alone = "options changed half-way"
         card = _json(folder / "card.json")
-        return Run(folder, config, card, epochs, test, flip_averaged, not_quoted, status)
+        return Run(folder, config, card, epochs, test, flip_averaged, not_quoted, status, alone)
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 

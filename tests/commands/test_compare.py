@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -203,9 +204,97 @@ def test_equal_images_in_different_places_are_one_experiment(
     logs = tmp_path / "lightning_logs"
     for number, images in enumerate(["crc32 1", "crc32 1", "crc32 2"]):
         source = {"class_path": "ImageFolder", "init_args": {"root": f"/data/{number}"}}
-        run = craft(logs, number, [0.5, 0.6, 0.7], data__source=source)
+        run = craft(logs, number, [0.5, 0.6, 0.7], data__source=source, seed_everything=number)
         (run / "card.json").write_text(json.dumps({"data": {"training_images": images}}))
     ended = command("compare", "--format", "md")
     assert ended.status == 0, ended.stderr
     names = [row[0] for row in rows_of(ended.stdout)]
     assert names == ["version_0, version_1 (2 seeds)", "version_2"]
+
+
+def end(run: Path, ended_by: str | None) -> Path:
+    (run / "summary.json").write_text(json.dumps({"ended_by": ended_by}))
+    return run
+
+
+def test_a_seed_counts_once(command: Command, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    for number, (seed, best) in enumerate([(1, 0.6), (2, 0.7), (1, 0.8)]):
+        run = craft(logs, number, [0.5, best, 0.55], seed_everything=seed)
+        report = {"checkpoint": f"checkpoints/epoch=1-val_acc={best}.ckpt", "accuracy": best}
+        if number:
+            (run / "test_report.json").write_text(json.dumps(report))
+    third = craft(logs, 3, [0.5, 0.9, 0.6], seed_everything=3)
+    shutil.copytree(third, logs / "version_4")
+    ended = command("compare", "--format", "md")
+    assert ended.status == 0, ended.stderr
+    (row,) = rows_of(ended.stdout)
+    name, best_held_out, tested = row[0], *row[5:7]
+    assert name == (
+        "version_2, version_1, version_4 (3 seeds; seed repeated by version_0, version_3)"
+    )
+    # the copy has no test of its own either
+    assert (best_held_out, tested) == ("80.00 ± 10.00 %", "75.00 ± 7.07 % (2 of 3)")
+    assert [line.replace("lightning_logs/", "") for line in ended.stderr.splitlines()] == [
+        "version_0 repeats seed 1 of version_2: it is not counted.",
+        "version_3 is a copy of version_4: it is not counted.",
+    ]
+
+
+def test_the_newer_run_is_the_one_that_was_started_later(command: Command, tmp_path: Path) -> None:
+    for folder, started in (("new", "2026-02-02T10:00:00"), ("old", "2026-02-01T10:00:00")):
+        run = craft(tmp_path / folder, 0, [0.5, 0.6, 0.7 + 0.1 * (folder == "new")])
+        (run / "card.json").write_text(json.dumps({"started": started}))
+    ended = command("compare", "new/version_0", "old/version_0", "--format", "md")
+    assert ended.status == 0, ended.stderr
+    assert [(row[0], row[5]) for row in rows_of(ended.stdout)] == [
+        ("new/version_0 (seed repeated by old/version_0)", "80.00 %")
+    ]
+
+
+def test_a_folder_counts_once(command: Command, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    run = craft(logs, 0, [0.5, 0.6, 0.7])
+    (logs / "version_1").symlink_to(run)
+    paths = ("version_0", "lightning_logs/version_0", str(run), "lightning_logs/version_1")
+    ended = command("compare", *paths, "--format", "md")
+    assert ended.status == 0, ended.stderr
+    assert [(row[0], row[5]) for row in rows_of(ended.stdout)] == [("version_0", "70.00 %")]
+    assert len(re.findall("is lightning_logs/version_0 once more", ended.stderr)) == 3
+
+
+def test_what_ended_a_run_says_whether_it_joins_its_seeds(command: Command, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    ends = ["early stopping", "epochs", "steps", "time", "pause", "signal", None]
+    for number, ended_by in enumerate(ends):
+        epochs = [0.5, 0.6, 0.7][: 2 + (number > 0)]
+        end(craft(logs, number, epochs, seed_everything=number), ended_by)
+    ended = command("compare", "--format", "md")
+    assert ended.status == 0, ended.stderr
+    assert [(row[0], row[4]) for row in rows_of(ended.stdout)] == [
+        ("version_0, version_1, version_2 (3 seeds)", "2–3"),
+        ("version_3 (ended by time)", "3"),
+        ("version_4 (interrupted)", "3"),
+        ("version_5 (interrupted)", "3"),
+        ("version_6 (interrupted)", "3"),
+    ]
+
+
+def test_a_run_that_was_changed_half_way_stands_alone(command: Command, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    longer = {"trainer": {"max_epochs": 3, "max_steps": -1, "precision": None, "max_time": None}}
+    changes: list[dict[str, Any]] = [
+        {}, {"trainer": {**longer["trainer"], "max_epochs": 2}},
+        {"trainer": {**longer["trainer"], "precision": "bf16-mixed"}},
+    ]  # fmt: skip
+    for number, change in enumerate(changes):
+        run = craft(logs, number, [0.5, 0.6, 0.7], seed_everything=number, **longer)
+        last = yaml.safe_load((run / "config.yaml").read_text())
+        (run / "config.yaml").write_text(yaml.safe_dump({**last, **change, "ckpt_path": None}))
+        (run / "config-resume-1.yaml").write_text(yaml.safe_dump({**last, "ckpt_path": "x"}))
+    ended = command("compare", "--format", "md")
+    assert ended.status == 0, ended.stderr
+    assert [row[0] for row in rows_of(ended.stdout)] == [
+        "version_0, version_1 (2 seeds)",
+        "version_2 (options changed half-way)",
+    ]

@@ -208,3 +208,25 @@ def test_a_checkpoint_outside_a_run(command: Command, run: Path, tmp_path: Path)
     assert "mine.ckpt is in no run" in ended.stdout
     assert (tmp_path / "test_report-mine.json").exists()
     assert not (tmp_path / "test_report.json").exists()
+
+
+def test_a_label_means_the_class_that_it_meant(command: Command, tmp_path: Path) -> None:
+    fit_folder(command, tmp_path / "images")
+    run = tmp_path / "lightning_logs/version_0"
+    write_shades(tmp_path / "other", ("dark", "zlight"))
+    for split in ("train", "test"):
+        (tmp_path / "images" / split / "light").rename(tmp_path / "images" / split / "pale")
+    before = files(run)
+    for arguments, now in [
+        (("test", "--data.source.root", "other"), "zlight"),
+        (("test",), "pale"),
+        (("validate",), "pale"),
+        (("predict",), "pale"),
+        (("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3"), "pale"),
+    ]:
+        ended = command(*arguments)
+        assert ended.status == 1, ended
+        sentence = one_sentence(ended)
+        assert "The classes of the data are not those that lightning_logs/version_0" in sentence
+        assert f"({now} among them alone and light missing)" in sentence
+        assert files(run) == before

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
 from helpers import TINY, assert_equal, files, one_sentence, outcome
 from program import Command
@@ -36,3 +37,25 @@ def test_an_older_checkpoint_branches_off(command: Command, tmp_path: Path) -> N
     assert "this run branches off" in ended.stderr
     assert before == files(run)
     assert_equal(outcome(branch), outcome(run))
+
+
+@pytest.mark.parametrize("name", ["test", "validate", "predict", "export"])
+def test_a_newer_run_that_is_passed_over_is_named(name: str, command: Command, run: Path) -> None:
+    logs = run.parent
+    for number in (1, 2):
+        (logs / f"version_{number}").mkdir()
+    shutil.copytree(run, logs / "version_3")
+    (best,) = logs.glob("version_3/checkpoints/epoch=*")
+    best.unlink()
+    ended = command(name, *(("--to", "model.safetensors") if name == "export" else ()))
+    assert ended.status == 0, ended.stderr
+    for part in (
+        "version_3 is passed over: no epoch of it has been validated.",
+        "version_2 (and 1 older) is passed over: it has no checkpoint.",
+        f"lightning_logs/version_0/checkpoints/{best.name}",
+    ):
+        assert part in ended.stderr + ended.stdout
+    shutil.rmtree(run)
+    ended = command("test")
+    assert ended.status == 1
+    assert "has validated an epoch, so none has a best one" in one_sentence(ended)
