@@ -10,7 +10,7 @@ from typing import Any
 
 from cifar_lightning.cli.resume import Arguments, short
 from cifar_lightning.errors import UsageError
-from cifar_lightning.runs.config import PLACE, flat, is_in
+from cifar_lightning.runs.config import PLACE, class_name, flat, is_in
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ def check_as_trained(
     for name in sorted(old.keys() | new.keys()):
         if not is_in(name, _INHERITED) or old.get(name) == new.get(name):
             continue
-        if name not in old and not arguments.give(name):
-            continue  # an option that the version of then did not have, at its default
+        if not arguments.give(name) and (name not in old or _one_class(name, old, new)):
+            continue  # what the version of then did not have, at its default, or called otherwise
         if not is_in(name, free):
             file = arguments.origin(name)
             asked = f"{new.get(name)} from {file}" if file else f"{new.get(name)}"
@@ -62,6 +62,11 @@ def check_as_trained(
     was, asked = (_precision(config) for config in (before, now))
     if was != asked:
         log.info("--trainer.precision: %s, was %s", asked, was)
+
+
+def _one_class(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    names = class_name(old.get(name)), class_name(new.get(name))
+    return name.endswith(".class_path") and names[0] == names[1]
 
 
 def _precision(config: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ def test_an_older_checkpoint_branches_off(command: Command, tmp_path: Path) -> N
     assert_equal(outcome(branch), outcome(run))
 
 
-@pytest.mark.parametrize("name", ["test", "validate", "predict", "export"])
+@pytest.mark.parametrize("name", ["test", "export"])
 def test_a_newer_run_that_is_passed_over_is_named(name: str, command: Command, run: Path) -> None:
     logs = run.parent
     for number in (1, 2):
