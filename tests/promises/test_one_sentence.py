@@ -213,6 +213,14 @@ def test_checkpoint_that_one_may_not_read(command: Command, tmp_path: Path) -> N
 
 def test_checkpoint_of_another_network(command: Command, run: Path) -> None:
     ended = command("test", "--model.net", "AlexNet")
+    assert ended.status == 2
+    assert "is not what lightning_logs/version_0/checkpoints/epoch=" in one_sentence(ended)
+    # its code may have become another since
+    path = next(run.glob("checkpoints/epoch=*"))
+    content = torch.load(path, weights_only=True)
+    content["cifar_lightning"]["config"]["model"]["net"] = {"class_path": "AlexNet"}
+    torch.save(content, path)
+    ended = command("test")
     assert ended.status == 1
     assert "holds another network than AlexNet" in one_sentence(ended)
 
