@@ -95,8 +95,8 @@ class ImageClassifier(LightningModule):
         self.flip_averaging = flip_averaging
         self._suffix = "_flip_averaged" if flip_averaging else ""
         self.compile_mode = compile
-        self._make_optimizer = optimizer
-        self._make_lr_scheduler = lr_scheduler
+        self._make_optimizer = _Factory(optimizer)
+        self._make_lr_scheduler = lr_scheduler and _Factory(lr_scheduler)
         self._lr_scheduler_interval = lr_scheduler_interval
         self._warmup = warmup
         self.meter = TrainingMeter()
@@ -202,6 +202,14 @@ class ImageClassifier(LightningModule):
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self(images)
         return (logits + self(images.flip(-1))) / 2 if self.flip_averaging else logits
+
+
+class _Factory(partial[Any]):
+    """A function that copies of a module share. The command line's refer to all of it, down to
+    locks: they cannot be copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Factory":
+        return self
 
 
 def _in_groups(make: OptimizerCallable, parameters: list[nn.Parameter]) -> Optimizer:

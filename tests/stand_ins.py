@@ -1,5 +1,6 @@
 """What tests put in the place of the real thing, by class path on the command line."""
 
+import copy
 import errno
 import os
 import random
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import BaseFinetuning, WeightAveraging
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -399,3 +401,49 @@ class DrawsAtHooks(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shake(pl_module)
+
+
+class Thaw(BaseFinetuning):
+    """Trains a network's last bias from the second epoch on, without its dropout and with small
+    gradients: everything that a callback sets once and nothing sets again."""
+
+    def freeze_before_training(self, pl_module: LightningModule) -> None:
+        list(pl_module.parameters())[-1].requires_grad = False
+
+    def finetune_function(self, pl_module: LightningModule, epoch: int, optimizer: Any) -> None:
+        if epoch == 1:
+            list(pl_module.parameters())[-1].requires_grad = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_start(trainer, pl_module)
+        if trainer.current_epoch == 1:
+            trainer.gradient_clip_val = 0.01
+            for module in pl_module.modules():
+                if isinstance(module, nn.Dropout):
+                    module.eval()
+
+
+class MyAverage(WeightAveraging):
+    """As Lightning's documentation has it."""
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return step_idx is not None and step_idx >= 100
+
+
+class CopiesTheModule(Callback):
+    """As averages of one's own do."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        other = copy.deepcopy(pl_module)
+        assert next(other.parameters()) is not next(pl_module.parameters())
+        assert isinstance(other, ImageClassifier)
+        other.configure_optimizers()
+
+
+def images_in(batch: Any) -> int:
+    """How many images a batch has."""
+    return len(batch[1])
+
+
+def say(*_: Any) -> None:
+    print("said")

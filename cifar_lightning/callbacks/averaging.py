@@ -14,8 +14,8 @@ class AveragedWeights(Callback):
     """Validates, and saves for ``test``, an exponential moving average of the network's weights;
     training goes on with the weights themselves, which checkpoints hold too.
 
-    Lightning's own WeightAveraging (2.6) averages the whole module, the sums of loss and accuracy
-    in its buffers included.
+    With Lightning's own WeightAveraging (2.6) the weights that are trained are lost when training
+    ends.
 
     Args:
         decay: share of the average that stays at each optimizer step; 0.999 looks back over the

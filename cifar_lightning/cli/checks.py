@@ -50,6 +50,12 @@ def check_fit_arguments(config: dict[str, Any]) -> None:
         if value < least:
             endless = ", or -1 for no end" if name in _ENDLESS else ""
             raise UsageError(f"--trainer.{name} {value} must be at least {least}{endless}.")
+    for name in ("limit_train_batches", "limit_val_batches"):
+        if asked.get("overfit_batches") and asked.get(name) is not None:
+            raise UsageError(
+                f"--trainer.{name} {asked[name]}: --trainer.overfit_batches "
+                f"{asked['overfit_batches']} says how many there are; leave one of them out."
+            )
     for name in _ABOVE_ZERO:
         value = asked.get(name)
         if isinstance(value, int | float) and value <= 0:

@@ -7,6 +7,7 @@ from typing import Any
 
 from filelock import FileLock
 from pytorch_lightning import Trainer
+from pytorch_lightning.loggers.logger import DummyLogger
 
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.checks import check_images, check_network
@@ -53,7 +54,11 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
     if start.found is not None:
         check_images(checkpoints.data, start.found)
     check_network(model, data)
-    lock = None if trainer.fast_dev_run else open_run_folder(trainer, start)
+    lock = None
+    if not trainer.fast_dev_run:
+        lock = open_run_folder(trainer, start)
+    elif start.own_loggers:
+        trainer.loggers = [DummyLogger()]  # as Lightning does: some callbacks insist on a logger
     _introduce(trainer, model, data, start.found)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=start.found and start.found.path)

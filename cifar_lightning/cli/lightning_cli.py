@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import sys
+from enum import Enum
+from pydoc import locate
 from typing import Any
 
 import yaml
@@ -18,6 +20,7 @@ from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli import checks, evaluate
 from cifar_lightning.cli.as_trained import check_as_trained
+from cifar_lightning.cli.callbacks import Patience, check_callbacks, check_kinds
 from cifar_lightning.cli.fit import Start, fit
 from cifar_lightning.cli.parser import Parser
 from cifar_lightning.cli.resume import Arguments, OptimizerChanges, differences, limit_reached
@@ -34,6 +37,10 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SEED = 42
 _SEED = restricted_number_type("Seed", int, [(">=", 0), ("<=", 2**32 - 1)])  # NumPy's range
+
+
+# a default of a class, as of Timer's interval
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, of: dumper.represent_data(of.value))
 
 
 class CLI(LightningCLI):
@@ -131,6 +138,10 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand].as_dict()
         if self.subcommand == "fit":
             checks.check_fit_arguments(config)
+        callbacks = config["trainer"]["callbacks"] or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        kinds = (locate(callback["class_path"]) for callback in callbacks)
+        check_kinds(kind for kind in kinds if isinstance(kind, type))
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
@@ -146,6 +157,8 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
+        asked = config.callbacks or []
+        asked = asked if isinstance(asked, list) else [asked]
         plugins = config.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         self.own_loggers = config.logger in (None, True)
@@ -153,12 +166,17 @@ class CLI(LightningCLI):
         callbacks: list[Callback] = [Bar()] if bar else []
         if self.subcommand == "fit":
             self.dashboard = self.config_init.fit.dashboard.callbacks(self.datamodule)
-            parts = [EpochLine(), Speed(), RunSummary(), OptimizerChanges(self.changes)]
+            parts: list[Callback] = [EpochLine(), Speed(), RunSummary()]
+            parts += [OptimizerChanges(self.changes), Patience(asked), *self.dashboard]
             # before the bar: the last epoch's line is printed before the bar is closed
-            callbacks.insert(0, CallbackList([*parts, *self.dashboard]))
+            callbacks.insert(0, CallbackList(parts))
+            ours = [*parts, self.config_init.fit.checkpoints]
+            spans_run = checks.schedule_spans_run(self.config.fit.as_dict()["model"])
+            check_callbacks(asked, ours, config, spans_run)
         else:
             self.collector = Collector()
             callbacks.append(self.collector)
+            check_callbacks(asked, callbacks, config)
         self.trainer_defaults = {"callbacks": callbacks}
         return super().instantiate_trainer(
             plugins=[*plugins, DurableCheckpointIO()],
@@ -210,6 +228,8 @@ def quiet_lightning(level: int = logging.WARNING) -> None:
     """Let Lightning say what is wrong alone: it advertises from the moment it is imported."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(level)
+    # what callbacks say when they are asked to: ModelSummary, EarlyStopping(verbose=True)
+    logging.getLogger("pytorch_lightning.callbacks").setLevel(logging.INFO)
 
 
 def run() -> None:

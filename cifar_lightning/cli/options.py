@@ -176,6 +176,8 @@ _FIT: Groups = {
         "trainer.limit_train_batches X": "Train on this many batches of each epoch (100), or this "
         "share (0.1); without it on all.",
         "trainer.limit_val_batches X": "Likewise for validation; 0 for none.",
+        "trainer.overfit_batches X": "Train on the same first batches in every epoch, this many or "
+        "this share, and validate as many: a network that works learns them by heart.",
     },
     "Trainer: devices": _DEVICE,
     "Trainer: callbacks and loggers": {
@@ -235,7 +237,6 @@ OPTIONS: dict[str, Groups] = {
 
 HIDDEN: dict[str, str] = {
     "trainer.min_steps": "min_epochs says it in the unit that people think in",
-    "trainer.overfit_batches": "every epoch has an order of its own, so it repeats no batch",
     "trainer.limit_test_batches": "a report on a part would take the place of that on the whole",
     "trainer.limit_predict_batches": "what shall not be classified need not be named",
     "trainer.enable_checkpointing": "a run without checkpoints cannot go on",

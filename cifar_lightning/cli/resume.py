@@ -179,6 +179,11 @@ def differences(
                 f"--{short(name)} {asked} would change what this run has already trained with "
                 f"({old.get(name)}): leave it out to go on, or start a new run."
             )
+        if name == "checkpoints.monitor":
+            raise UsageError(
+                f"--{name} {asked}: the run has kept its best epoch by {old.get(name)}, and no "
+                "other is there any more: leave it out to go on, or start a new run."
+            )
         if name in _LENGTH and schedule_spans_run(now["model"]):
             raise UsageError(
                 f"--{short(name)} {asked}: the learning-rate schedule spans the whole run, whose "

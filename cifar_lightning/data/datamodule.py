@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from torch import Tensor
 
 from cifar_lightning.data.augmentation import Augmentation
@@ -129,7 +129,7 @@ class CIFAR10DataModule(LightningDataModule):
         seed, side = self.seed, self.image_side
 
         def order(epoch: int) -> Tensor:
-            return indices[epoch_order(len(indices), seed, epoch)]
+            return indices[epoch_order(len(indices), seed, _ordered_as(self.trainer, epoch))]
 
         def draws(epoch: int) -> Tensor:
             return self.augmentation.draws(len(indices), side, seed, epoch)
@@ -199,3 +199,8 @@ class CIFAR10DataModule(LightningDataModule):
         """The next batch to train on, by the trainer's own progress: (epoch, batch)."""
         assert self.trainer is not None
         return next_batch(self.trainer)
+
+
+def _ordered_as(trainer: Trainer | None, epoch: int) -> int:
+    """The epoch whose order an epoch has: the first, if the same batches are to be overfitted."""
+    return 0 if trainer is not None and trainer.overfit_batches > 0 else epoch

@@ -4,6 +4,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+from cifar_lightning.errors import UserError
+
 Monitor = Literal["val/acc", "val/loss"]
 
 
@@ -59,10 +61,17 @@ class BestSoFar:
         score, epoch, name = self.epoch or (None, None, None)
         return {
             "best_score": score, "best_epoch": epoch, "best_name": name,
-            "superseded": self.superseded,
+            "superseded": self.superseded, "monitor": self.monitor,
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what ``state_dict`` has given. Raises UserError: it is by another metric."""
+        monitor = state.get("monitor", self.monitor)  # not in older checkpoints
+        if monitor != self.monitor:
+            raise UserError(
+                f"The best epoch of this run was kept by {monitor}, not {self.monitor}: go on with "
+                "that, or start a new run."
+            )
         if state["best_score"] is not None:
             self.epoch = Best(state["best_score"], state["best_epoch"], state["best_name"])
         self.superseded = state["superseded"]

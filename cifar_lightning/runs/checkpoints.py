@@ -15,6 +15,7 @@ from cifar_lightning.processes.signals import GracefulStop, Interrupted
 from cifar_lightning.processes.slurm import requeue_signal
 from cifar_lightning.runs.best import BestSoFar, Monitor
 from cifar_lightning.runs.checkpoint_io import KEY
+from cifar_lightning.runs.in_flight import InFlight
 from cifar_lightning.runs.loggers import Rewindable
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Checkpoints(Checkpoint):
         self._epoch_saved: int | None = None
         self._saved_at = 0.0
         self._resumed = False
+        self._in_flight = InFlight()
         self._validation_progress: dict[str, Any] = {}
         self._folder: Path | None = None
         self.log_refused: OSError | None = None
@@ -80,6 +82,7 @@ class Checkpoints(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # here, where all processes are: Lightning's log_dir is asked of process 0
         self._folder = _folder_of(trainer)
+        self._in_flight.begin(trainer)
         if self._before_batch not in trainer.callbacks:
             trainer.callbacks.insert(0, self._before_batch)
 
@@ -92,10 +95,9 @@ class Checkpoints(Checkpoint):
         self._epoch_saved = trainer.current_epoch if self._resumed else None
         if self._resumed:
             self._remove_superseded(trainer)
-            if trainer.is_global_zero:
-                for part in (self.run_folder(trainer) / "checkpoints").glob(".*.part"):
-                    part.unlink()  # of a process that was killed while it was saving
+            _remove_parts(trainer, self.run_folder(trainer) / "checkpoints")
             self._validation_progress = lightning_internals.forget_batch_at_hand(trainer)
+            self._in_flight.restore(trainer, pl_module)
 
     def before_batch(self, trainer: Trainer, batch_idx: int) -> None:
         """Take a checkpoint if one is due, and end the run if it is to end here."""
@@ -168,18 +170,17 @@ class Checkpoints(Checkpoint):
             "data": self.data,
             "class_names": self.class_names,
             "logs": logs,
+            "in_flight": self._in_flight.state(trainer, pl_module),
         }
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        self._resumed = True
-        logs = checkpoint.get(KEY, {}).get("logs", {})
-        for logger in trainer.loggers:
-            if isinstance(logger, Rewindable) and type(logger).__name__ in logs:
-                logger.rewind(logs[type(logger).__name__])
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._resumed = True
+            ours = checkpoint.get(KEY, {})
+            self._in_flight.load(ours.get("in_flight"))
+            _rewind(trainer, ours.get("logs", {}))
 
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:
@@ -234,6 +235,19 @@ def _positions(trainer: Trainer) -> tuple[dict[str, Any], OSError | None]:
             raise
         return {}, error
     return logs, None
+
+
+def _remove_parts(trainer: Trainer, folder: Path) -> None:
+    """Of checkpoints that a process was saving when it was killed."""
+    if trainer.is_global_zero:
+        for part in folder.glob(".*.part"):
+            part.unlink()
+
+
+def _rewind(trainer: Trainer, logs: dict[str, Any]) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, Rewindable) and type(logger).__name__ in logs:
+            logger.rewind(logs[type(logger).__name__])
 
 
 def _why_not_written(trainer: Trainer, path: Path, checkpoints: Checkpoints) -> str | None:

@@ -36,6 +36,15 @@ def test_the_past_cannot_be_changed(flag: tuple[str, str], command: Command, run
     assert "would change what this run has already trained with" in sentence
 
 
+def test_the_best_is_sought_by_one_metric(command: Command, run: Path) -> None:
+    before = files(run)
+    more = ("--ckpt_path", "last", "--trainer.max_epochs", "4")
+    ended = command("fit", *more, "--checkpoints.monitor", "val/loss")
+    assert ended.status == 2
+    assert "kept its best epoch by val/acc" in one_sentence(ended)
+    assert files(run) == before
+
+
 def test_other_images_are_noticed(command: Command, tmp_path: Path) -> None:
     for split, count in (("train", 30), ("test", 5)):
         for shade, name in enumerate(("dark", "light")):
