@@ -433,7 +433,7 @@ class MyAverage(WeightAveraging):
 class CopiesTheModule(Callback):
     """As averages of one's own do."""
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         other = copy.deepcopy(pl_module)
         assert next(other.parameters()) is not next(pl_module.parameters())
         assert isinstance(other, ImageClassifier)
