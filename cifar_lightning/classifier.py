@@ -97,8 +97,7 @@ class ImageClassifier(LightningModule):
         self.compile_mode = compile
         self._make_optimizer = _Factory(optimizer)
         self._make_lr_scheduler = lr_scheduler and _Factory(lr_scheduler)
-        self._lr_scheduler_interval = lr_scheduler_interval
-        self._warmup = warmup
+        self._lr_scheduler_interval, self._warmup = lr_scheduler_interval, warmup
         self.meter = TrainingMeter()
         num_classes = num_classes or int(getattr(net, "num_classes", 10))
         self.metrics = EvaluationMetrics(num_classes, metrics)
