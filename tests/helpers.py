@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image
-from program import Finished
+from program import Command, Finished
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cifar_lightning import CIFAR10DataModule, ImageClassifier
@@ -88,6 +90,7 @@ def signal_at(hook: str, signal_name: str, call: int) -> tuple[str, ...]:
 # what the disk refused.
 _SAID_BEFORE = re.compile(
     r"--\S+: .*, was .*"
+    r"|--\S+ .* does not count: .*"
     r"|\S+, [\d,]+ parameters, on .*"
     r"|Going on from .*"
     r"|\S+ could not be written \(.*\); the older checkpoint is kept, training goes on"
@@ -120,6 +123,24 @@ def succeeded(ended: list[Finished]) -> bool:
     """Assert that all of several processes succeeded."""
     assert [one.status for one in ended] == [0] * len(ended), ended
     return True
+
+
+# --- options ---
+
+
+def options_of(command: Command, name: str) -> dict[str, Any]:
+    """Every option of a command that has a value, with its default."""
+    ended = command(name, "--print_config")
+    assert ended.status == 0, ended.stderr
+    return dict(_flat(yaml.safe_load(ended.stdout)))
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict) and "class_path" not in value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 # --- runs ---

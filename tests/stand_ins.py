@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import json
 import os
 import random
 import signal
@@ -266,6 +267,54 @@ class StopAt(Callback):
         if self._calls_left == 0:
             trainer.should_stop = True
         self._calls_left -= 1
+
+
+class Witness(Callback):
+    """Writes what it sees of a run into ``witness.json``."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Any] = {"sanity_batches": 0, "validation_batches": 0}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        biases = [p.abs().max() for p in pl_module.parameters() if p.ndim == 1]
+        self._seen["largest_bias"] = max(map(float, biases))
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 0:
+            self._seen |= {
+                "darkest": float(batch[0].min()),
+                "brightest": float(batch[0].max() - batch[0].min()) / 2,
+                "dtype": str(batch[0].dtype),
+                "deterministic": torch.are_deterministic_algorithms_enabled(),
+                "benchmark": torch.backends.cudnn.benchmark,
+                "anomaly": torch.is_anomaly_enabled(),
+            }
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        sizes = torch.cat(
+            [p.grad.abs().flatten() for p in pl_module.parameters() if p.grad is not None]
+        )
+        self._seen["largest_gradient"] = float(sizes.max())
+        self._seen["equal_gradients"] = int((sizes == sizes.max()).sum()) > 1
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any
+    ) -> None:
+        kind = "sanity_batches" if trainer.sanity_checking else "validation_batches"
+        self._seen[kind] = args[2] + 1
+        self._seen["inference_mode"] = torch.is_inference_mode_enabled()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.validating:
+            Path("witness.json").write_text(json.dumps(self._seen))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seen["steps"] = trainer.global_step
+        Path("witness.json").write_text(json.dumps(self._seen))
 
 
 class Fails(Callback):

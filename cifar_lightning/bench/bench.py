@@ -158,6 +158,9 @@ class Bench(CLI):
         """Of a process of its own, which trains, validates and saves; in units of 10⁶ bytes."""
         arguments = [word for word in sys.argv[1:] if word != "fit"]
         short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=20"]
+        # of longer runs
+        short += ["--trainer.min_epochs=null", "--trainer.check_val_every_n_epoch=1"]
+        short += ["--trainer.val_check_interval=null"]
         command = [sys.executable, "-c", _FIT_AND_SAY_PEAK, "fit", *arguments, *short]
         command += [f"--trainer.default_root_dir={self.folder}"]
         done = subprocess.run(command, capture_output=True, text=True, env=_environ(), check=True)

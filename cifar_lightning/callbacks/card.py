@@ -39,6 +39,8 @@ class Card(Callback):
         checkpoints = trainer.checkpoint_callback
         if not isinstance(checkpoints, Checkpoints) or not trainer.is_global_zero:
             return
+        if trainer.fast_dev_run:  # it has no folder
+            return
         facts = self._facts(trainer, pl_module)
         path = checkpoints.run_folder(trainer) / "card.json"
         if not path.exists():

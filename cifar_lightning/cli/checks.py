@@ -14,52 +14,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cifar_lightning import lightning_internals
 from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.cli.ranges import check_time
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.data.source import check_class_names
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.models import AlexNet
 from cifar_lightning.runs.folders import LoadedCheckpoint
 from cifar_lightning.schedules import spans_run
-
-# Of Lightning's arguments those that it takes below this, to train nothing or to stumble later;
-# −1 stands for "no end" where it may.
-_AT_LEAST = {
-    "max_epochs": 1,
-    "max_steps": 1,
-    "log_every_n_steps": 1,
-    "accumulate_grad_batches": 1,
-    "check_val_every_n_epoch": 1,
-    "gradient_clip_val": 0,
-}
-_ABOVE_ZERO = ("limit_train_batches", "val_check_interval")
-_ENDLESS = ("max_epochs", "max_steps")
-
-
-def check_fit_arguments(config: dict[str, Any]) -> None:
-    """Whether options of ``fit`` make sense by themselves. Raises UsageError."""
-    if config["model"]["flip_averaging"]:
-        raise UsageError(
-            "--model.flip_averaging is for validate, test and predict: checkpoints are chosen by "
-            "what the network says of an image itself."
-        )
-    asked = config["trainer"]
-    for name, least in _AT_LEAST.items():
-        value = asked.get(name)
-        if value is None or (value == -1 and name in _ENDLESS):
-            continue
-        if value < least:
-            endless = ", or -1 for no end" if name in _ENDLESS else ""
-            raise UsageError(f"--trainer.{name} {value} must be at least {least}{endless}.")
-    for name in ("limit_train_batches", "limit_val_batches"):
-        if asked.get("overfit_batches") and asked.get(name) is not None:
-            raise UsageError(
-                f"--trainer.{name} {asked[name]}: --trainer.overfit_batches "
-                f"{asked['overfit_batches']} says how many there are; leave one of them out."
-            )
-    for name in _ABOVE_ZERO:
-        value = asked.get(name)
-        if isinstance(value, int | float) and value <= 0:
-            raise UsageError(f"--trainer.{name} {value} must be above 0.")
 
 
 def check_together(
@@ -73,6 +34,7 @@ def check_together(
     together. Raises UsageError or UserError."""
     if found is not None:
         check_classes(data, found)
+    check_time(trainer)
     check_precision(trainer, config["trainer"]["precision"])
     check_length(config["model"], trainer)
     check_compiler(trainer, model.compile_mode)

@@ -11,6 +11,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.checks import check_images, check_network
+from cifar_lightning.cli.ranges import check_batches
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import DivergedError, UserError
 from cifar_lightning.processes import slurm
@@ -54,6 +55,7 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
     if start.found is not None:
         check_images(checkpoints.data, start.found)
     check_network(model, data)
+    check_batches(trainer, data)
     lock = None
     if not trainer.fast_dev_run:
         lock = open_run_folder(trainer, start)

@@ -21,6 +21,8 @@ from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli import checks, evaluate
 from cifar_lightning.cli.as_trained import check_as_trained
 from cifar_lightning.cli.callbacks import Patience, check_callbacks, check_kinds
+from cifar_lightning.cli.config_file import check_all_yaml
+from cifar_lightning.cli.effects import check_options
 from cifar_lightning.cli.fit import Start, fit
 from cifar_lightning.cli.parser import Parser
 from cifar_lightning.cli.resume import Arguments, OptimizerChanges, differences, limit_reached
@@ -104,9 +106,11 @@ class CLI(LightningCLI):
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        check_all_yaml()
         arguments = Arguments(sys.argv[1:], self.subcommands())
         self.found = arguments.find_checkpoint()
         self.config = parser.parse_args(arguments.after_checkpoint(self.found))
+        check_options(self.plain_config(), arguments, self.found)
         if self.found is None or arguments.command is None:
             return
         config = self.config[arguments.command]
@@ -136,8 +140,6 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand].as_dict()
-        if self.subcommand == "fit":
-            checks.check_fit_arguments(config)
         callbacks = config["trainer"]["callbacks"] or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         kinds = (locate(callback["class_path"]) for callback in callbacks)
@@ -189,7 +191,7 @@ class CLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand == "fit" and self.found is not None:
-            limit = limit_reached(self.found, self.trainer)
+            limit = limit_reached(self.found, self.trainer.max_epochs, self.trainer.max_steps)
             if limit is not None:
                 log.info(
                     "%s: this run is finished; give a larger --trainer.%s to go on with it.",

@@ -4,10 +4,8 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,7 +14,6 @@ from cifar_lightning.cli.help import format_help
 from cifar_lightning.cli.options import OPTIONS
 from cifar_lightning.commands.names import COMMANDS
 from cifar_lightning.data import Source
-from cifar_lightning.errors import UsageError
 from cifar_lightning.models import Network
 
 # What can be named without its module, by option.
@@ -59,36 +56,6 @@ class Parser(LightningArgumentParser):
             file=sys.stderr,
         )
         sys.exit(2)
-
-
-def check_config(path: str) -> None:
-    """Whether a config file has what jsonargparse answers oddly, or not at all.
-
-    Raises:
-        UsageError: it is empty, or an alias in it stands for what it is part of.
-    """
-    try:
-        document = yaml.compose(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return  # jsonargparse says it well
-    if document is None:
-        raise UsageError(f"--config {path} is empty: leave it out, or put options into it.")
-    if _contains_itself(document, ()):
-        raise UsageError(
-            f"--config {path}: an alias (*name) stands for what it is itself a part of; "
-            "write the value out."
-        )
-
-
-def _contains_itself(node: yaml.Node, around: tuple[yaml.Node, ...]) -> bool:
-    if any(node is outer for outer in around):
-        return True
-    inner: list[yaml.Node] = []
-    if isinstance(node, yaml.SequenceNode):
-        inner = node.value
-    elif isinstance(node, yaml.MappingNode):
-        inner = [part for pair in node.value for part in pair]
-    return any(_contains_itself(part, (*around, node)) for part in inner)
 
 
 def one_sentence(message: str, options: Iterable[str], argv: Iterable[str]) -> str:

@@ -9,13 +9,14 @@ import logging
 from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cifar_lightning.cli.checks import schedule_spans_run
-from cifar_lightning.cli.parser import check_config
+from cifar_lightning.cli.config_file import check_config
+from cifar_lightning.cli.repeats import Setting, add_up, short
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs.checkpoints import RESUMABLE
 from cifar_lightning.runs.config import OF_THE_COMMAND, PLACE, flat, is_in
@@ -48,13 +49,6 @@ _PAST = (
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches")
 
 
-class _Setting(NamedTuple):
-    name: str
-    value: Any
-    file: str | None
-    """The config file that it stands in; None for a flag."""
-
-
 class Arguments:
     """The program's arguments, looked through before they are parsed.
 
@@ -63,44 +57,49 @@ class Arguments:
         commands: the names of the commands.
 
     Raises:
-        UsageError: a config file among them is empty, or contains itself.
+        UsageError: a config file among them does not say what it seems to say.
     """
 
     def __init__(self, argv: list[str], commands: Iterable[str]) -> None:
-        self.argv = argv
         self.command = next((word for word in argv if word in set(commands)), None)
         self._start = argv.index(self.command) + 1 if self.command else len(argv)
-        words = argv[self._start :]
-        self._settings: list[_Setting] = []
+        words = add_up(argv[self._start :])
+        self.argv = [*argv[: self._start], *words]
+        self.settings: list[Setting] = []
+        """What flags and config files say, in their order."""
         for word, following in zip_longest(words, words[1:]):
             name, equals, value = word.partition("=")
             given = value if equals else following
             if name in ("--config", "-c"):
                 check_config(str(given))
-                self._settings += [_Setting(*s, str(given)) for s in flat(_read(str(given)))]
+                self.settings += [Setting(*s, str(given)) for s in flat(_read(str(given)))]
             elif name.startswith("--"):
-                self._settings.append(_Setting(name.removeprefix("--"), given, None))
+                self.settings.append(Setting(name.removeprefix("--"), given, None))
 
     def value_of(self, name: str) -> str | None:
         """What the arguments say of an option; null in a file says nothing."""
-        for setting in reversed(self._settings):
+        for setting in reversed(self.settings):
             if setting.name == name and not (setting.file and setting.value is None):
                 return None if setting.value in (None, "null") else str(setting.value)
         return None
+
+    def asks_for(self, name: str) -> bool:
+        """Whether the arguments say anything of an option, whatever the checkpoint says of it."""
+        return any(is_in(short(name), (s.option.removesuffix("+"),)) for s in self.settings)
 
     def origin(self, name: str) -> str | None:
         """The config file by which an option has its value; None for a flag."""
         asked = short(name)
         files: list[str | None] = [
             setting.file
-            for setting in self._settings
+            for setting in self.settings
             if is_in(asked, (short(setting.name),)) or is_in(short(setting.name), (asked,))
         ]
         return files[-1] if files else None
 
     def give(self, name: str) -> bool:
         """Whether the arguments set an option themselves, or something below it."""
-        return any(is_in(short(setting.name), (short(name),)) for setting in self._settings)
+        return any(is_in(short(setting.name), (short(name),)) for setting in self.settings)
 
     def find_checkpoint(self) -> LoadedCheckpoint | None:
         """The checkpoint that the command starts from: the one that is asked for, the newest of a
@@ -194,13 +193,32 @@ def differences(
     return changes
 
 
-def limit_reached(found: LoadedCheckpoint, trainer: Trainer) -> str | None:
-    """The argument of the trainer by which a run is finished; None if there is more to train."""
-    epochs: int = found.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    steps: int = found.content["global_step"]
-    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs:
+def limit_reached(found: LoadedCheckpoint, max_epochs: int | None, max_steps: int) -> str | None:
+    """The option by which a run is finished; None if there is more to train."""
+    epochs, steps = _trained(found)
+    if max_epochs is not None and 0 <= max_epochs <= epochs:
         return "max_epochs"
-    return "max_steps" if 0 <= trainer.max_steps <= steps else None
+    return "max_steps" if 0 <= max_steps <= steps else None
+
+
+def check_limit(found: LoadedCheckpoint, now: dict[str, Any], arguments: Arguments) -> None:
+    """Whether a run is asked to end before where it stands. Raises UsageError."""
+    before = (found.ours.get("config") or {}).get("trainer", {})
+    for unit, trained in zip(("epochs", "steps"), _trained(found), strict=True):
+        name, limit = f"max_{unit}", now["trainer"][f"max_{unit}"]
+        if not arguments.asks_for(f"trainer.{name}") or limit == before.get(name):
+            continue
+        if limit is not None and 0 <= limit <= trained:
+            raise UsageError(
+                f"--trainer.{name} {limit}: {found.path} has trained {trained} {unit} already; "
+                "give more to go on with it."
+            )
+
+
+def _trained(found: LoadedCheckpoint) -> tuple[int, int]:
+    """Whole epochs, and steps."""
+    progress = found.content["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return progress["processed"], found.content["global_step"]
 
 
 class OptimizerChanges(Callback):
@@ -233,8 +251,3 @@ class OptimizerChanges(Callback):
                     for part in parts:
                         base_lrs = getattr(part, "base_lrs", [])
                         part.base_lrs = [lr * new / old for lr in base_lrs]
-
-
-def short(name: str) -> str:
-    """An option as people write it."""
-    return name.replace(".init_args", "").replace(".class_path", "")

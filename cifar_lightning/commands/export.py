@@ -63,12 +63,17 @@ def export(argv: Sequence[str]) -> None:
         "--to", type=Path, required=True, metavar="FILE", help=f"ends in {', '.join(_FORMATS)}"
     )
     parser.add_argument(
-        "--images", nargs="+", help="pictures to check the file with; by default drawn ones"
+        "--images",
+        nargs="+",
+        action="extend",
+        help="pictures to check the file with; by default drawn ones",
     )
     parser.add_argument(
-        "--logs", type=Path, default=Path("lightning_logs"), help="where the runs are"
+        "--logs", type=Path, help="where the runs are, for best and last (lightning_logs)"
     )
     asked = parser.parse_args(argv)
+    if asked.logs is not None and asked.ckpt_path not in ("best", "last"):
+        raise UsageError(f"--logs {asked.logs}: --ckpt_path {asked.ckpt_path} says it already.")
     target: Path = asked.to
     if target.suffix not in _FORMATS:
         raise UsageError(f"--to {target}: its name must end in {', '.join(_FORMATS)}.")
@@ -76,7 +81,7 @@ def export(argv: Sequence[str]) -> None:
         raise UsageError(f"--to {target}: there is a file of that name; remove it or take another.")
     if not target.absolute().parent.is_dir():
         raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
-    found = find_checkpoint(asked.ckpt_path, asked.logs)
+    found = find_checkpoint(asked.ckpt_path, asked.logs or Path("lightning_logs"))
     ours = found.ours
     if ours.get("config") is None or ours.get("class_names") is None:
         raise UserError(

@@ -4,7 +4,8 @@ Nothing here imports torch: help and ``compare`` shall answer at once.
 """
 
 import argparse
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from cifar_lightning.errors import UsageError
 
@@ -41,6 +42,14 @@ class CommandParser(argparse.ArgumentParser):
             description=COMMANDS[command],
             allow_abbrev=False,
         )
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        words = [word.partition("=")[0] for word in args or ()]
+        for action in self._actions:
+            given = [word for word in words if word in action.option_strings]
+            if len(given) > 1 and action.nargs is None:  # else they add up
+                self.error(f"{given[0]} is given more than once")
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} ({self.prog} --help lists what there is)")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cifar_lightning.data.randomness import augmentation_numbers
+from cifar_lightning.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,19 @@ class Augmentation:
 
     def __bool__(self) -> bool:
         return bool(self.flip or self.translate or self.cutout)
+
+    def check(self, side: int) -> None:
+        """Whether images of so many pixels a side can be augmented so. Raises UsageError."""
+        if self.translate >= side:
+            raise UsageError(
+                f"--data.translate {self.translate} is more than images of {side} pixels have to "
+                "reflect: it must be smaller."
+            )
+        if self.cutout >= side:
+            raise UsageError(
+                f"--data.cutout {self.cutout} would blank whole images, which have {side} pixels a "
+                "side: it must be smaller."
+            )
 
     def draws(self, size: int, side: int, seed: int, epoch: int) -> Tensor:
         """What happens to each image of an epoch: a row for each place in the epoch's order.

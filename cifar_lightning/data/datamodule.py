@@ -113,11 +113,7 @@ class CIFAR10DataModule(LightningDataModule):
                 f"--data.batch_size {self.batch_size} is more than the {images:,} images to train "
                 "on."
             )
-        if self.augmentation.translate >= self.image_side:
-            raise UsageError(
-                f"--data.translate {self.augmentation.translate} is more than images of "
-                f"{self.image_side} pixels have to reflect: it must be smaller."
-            )
+        self.augmentation.check(self.image_side)
 
     def train_dataloader(self) -> Batches:
         self._to_gpu()

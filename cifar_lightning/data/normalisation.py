@@ -14,7 +14,8 @@ class Normalisation:
         std: each channel is divided by it after that.
 
     Raises:
-        ValueError: these are not three numbers each, or a deviation is not above 0.
+        ValueError: these are not three numbers each, or a deviation is not above 0;
+            or they are not finite.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -26,6 +27,11 @@ class Normalisation:
         # (x / 255 − mean) / std as one multiplication and one addition
         self._scale = 1 / (255 * torch.tensor(std))
         self._shift = -torch.tensor(mean) / torch.tensor(std)
+        if not torch.isfinite(torch.stack([self._scale, self._shift])).all():
+            raise ValueError(
+                f"data.mean {list(mean)} and data.std {list(std)} must be finite numbers, those "
+                "of std large enough to divide by"
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         self._scale = self._scale.to(images.device)

@@ -18,7 +18,8 @@ def test_an_epoch_without_validation_shows_none(command: Command) -> None:
     assert "(earlier, held-out training images)" in ended.stdout
 
 
-def test_a_terminal_has_a_bar(command: Command) -> None:
+def in_a_terminal(command: Command, *flags: str) -> str:
+    """What a terminal is sent by a run."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (30, 200))
     shown = bytearray()
@@ -30,14 +31,19 @@ def test_a_terminal_has_a_bar(command: Command) -> None:
 
     reader = threading.Thread(target=watch)
     reader.start()
-    flags = ("--trainer.accumulate_grad_batches", "2", "--trainer.log_every_n_steps", "2")
     ended = command("fit", *TINY, *flags, terminal=os.ttyname(theirs))
     os.close(theirs)
     reader.join()
     os.close(ours)
     assert ended.status == 0, ended.stderr
-    text = shown.decode()
+    return shown.decode()
+
+
+def test_a_terminal_has_a_bar(command: Command) -> None:
+    flags = ("--trainer.accumulate_grad_batches", "2", "--trainer.log_every_n_steps", "2")
+    text = in_a_terminal(command, *flags)
     for part in ("Epoch 2: 100%", "loss=", "acc=", "img/s=", "run=0:00:", " left", "val/acc="):
         assert part in text
     lines = [line for line in text.replace("\r", "\n").splitlines() if "epoch   1/3" in line]
     assert len(lines) == 1
+    assert "Epoch 2" not in in_a_terminal(command, "--trainer.enable_progress_bar", "false")

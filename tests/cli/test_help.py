@@ -2,11 +2,9 @@
 
 import inspect
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import yaml
+from helpers import options_of
 from program import Command
 from pytorch_lightning import Callback
 
@@ -23,21 +21,6 @@ EXPECTED_SOON = {"model.loss", "model.metrics"}
 
 def offered(command: str) -> set[str]:
     return {key.split()[0] for group in OPTIONS[command].values() for key in group}
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict) and "class_path" not in value:
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def of_the_parser(command: Command, name: str) -> dict[str, Any]:
-    """Every option that has a value, with its default."""
-    ended = command(name, "--print_config")
-    assert ended.status == 0, ended.stderr
-    return dict(flat(yaml.safe_load(ended.stdout)))
 
 
 def printed(command: Command, name: str) -> str:
@@ -60,7 +43,7 @@ def test_short(name: str, command: Command) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_is_offered_or_hidden(name: str, command: Command) -> None:
-    there = of_the_parser(command, name).keys()
+    there = options_of(command, name).keys()
     anywhere = set().union(*map(offered, OPTIONS))
     assert there - anywhere - HIDDEN.keys() == set(), "put them into the table, or among HIDDEN"
     assert offered(name) - there - WITHOUT_VALUE <= EXPECTED_SOON, "no such options"
@@ -78,7 +61,7 @@ def test_defaults_are_those_that_a_run_has(command: Command) -> None:
     }
     simple = {
         name: value
-        for name, value in of_the_parser(command, "fit").items()
+        for name, value in options_of(command, "fit").items()
         if name in entries and isinstance(value, bool | int | float | str)
     }
     assert len(simple) > 25

@@ -1,0 +1,93 @@
+"""What YAML and jsonargparse take without a word, or answer oddly: found before they read it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import get_loader, set_loader
+
+from cifar_lightning.errors import UsageError
+
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+
+
+def check_config(path: str) -> None:
+    """Whether a config file says what it seems to say, and the files that it includes do.
+
+    Raises:
+        UsageError: it is empty; an alias in it stands for what it is part of; a key stands twice;
+            a number is another than it looks.
+    """
+    try:
+        text = Path(path).read_text()
+        document = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return  # jsonargparse says it well
+    if document is None:
+        raise UsageError(f"--config {path} is empty: leave it out, or put options into it.")
+    if _contains_itself(document, ()):
+        raise UsageError(
+            f"--config {path}: an alias (*name) stands for what it is itself a part of; "
+            "write the value out."
+        )
+    for line, fault in _faults(document, set()):
+        raise UsageError(f"--config {path}, line {line}: {fault}.")
+
+
+def check_all_yaml() -> None:
+    """Have jsonargparse refuse the same in any other YAML or JSON that it reads: a file for one
+    group of options (``--trainer my_trainer.yaml``), one that a config file includes, a value on
+    the command line. What it reads by itself drops the first of two keys without a word."""
+    load = get_loader("yaml")
+    if getattr(load, "checks", False):
+        return
+
+    def checked(text: str) -> Any:
+        if ":" in text:
+            document = yaml.compose(text, Loader=yaml.SafeLoader)
+            if isinstance(document, yaml.CollectionNode):
+                for line, fault in _faults(document, set()):
+                    raise UsageError(f"Line {line} of a value in YAML: {fault}.")
+        return load(text)
+
+    checked.checks = True
+    set_loader("yaml", checked, (yaml.YAMLError,))
+
+
+def _contains_itself(node: yaml.Node, around: tuple[yaml.Node, ...]) -> bool:
+    if any(node is outer for outer in around):
+        return True
+    return any(_contains_itself(part, (*around, node)) for part in _parts(node))
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        return list(node.value)
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return []
+
+
+def _faults(node: yaml.Node, seen: set[int]) -> Iterator[tuple[int, str]]:
+    """Lines, from 1, and what is wrong there."""
+    if id(node) in seen:  # by an alias
+        return
+    seen.add(id(node))
+    line = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            name, at = str(key.value), key.start_mark.line + 1
+            if name in first:
+                yield at, f"{name} stands twice, first in line {first[name]}; keep one of them"
+            first[name] = at
+    elif isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")):
+        if _OCTAL.fullmatch(node.value):
+            plain = node.value.lstrip("+-0_") or "0"
+            yield line, f"YAML reads {node.value} as an octal number; write {plain}"
+        elif ":" in node.value:
+            yield line, f'YAML counts {node.value} in sixties; write "{node.value}"'
+    for part in _parts(node):
+        yield from _faults(part, seen)
