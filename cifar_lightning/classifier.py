@@ -1,5 +1,7 @@
 """The LightningModule: forward, the four steps, optimizer and schedule."""
 
+import inspect
+import logging
 from functools import partial
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from cifar_lightning.data.batches import Share, images_and_labels
 from cifar_lightning.lightning_internals import has_trainer, is_made_by_cli, skip_idle_hooks
 from cifar_lightning.meter import TrainingMeter
 from cifar_lightning.metrics import EvaluationMetrics, MetricCallable
@@ -18,19 +21,23 @@ from cifar_lightning.models.initialisation import kaiming_
 from cifar_lightning.processes.collectives import world_size
 from cifar_lightning.schedules import check_schedule, make_schedule
 
-_METER = "training_meter"  # its entry in a checkpoint
+log = logging.getLogger(__name__)
+
+_METER, _LOSS = "training_meter", "loss"  # their entries in a checkpoint
 
 
 class ImageClassifier(LightningModule):
     """Trains a network to tell classes of images apart.
 
-    A batch is (images, labels): float N×C×H×W, normalised, and int64 N. Where processes share
-    batches out, a third part is the number of images in the whole batch: all means are over those.
+    A batch is (images, labels): float N×C×H×W, normalised, and int64 N. Of a ``Share`` all means
+    are over the images of the whole batch.
 
     Logged: ``train/loss``, ``train/acc`` (means since the last time) and the learning rate, every
     ``log_every_n_steps``; ``train/loss_epoch``, ``train/acc_epoch``, ``val/…`` and ``test/…`` (over
     the whole pass); ``gap/…``, by how much training images do better than validation images (not
     the loss by smoothed labels, which is not comparable).
+
+    A checkpoint of a run from Python holds no objects: ``load_from_checkpoint(path, net=...)``.
 
     Args:
         net: the network, from images to logits N×K.
@@ -58,6 +65,8 @@ class ImageClassifier(LightningModule):
     Raises:
         ValueError: an argument is out of its range, or does not go with another.
     """
+
+    takes_shares = True
 
     def __init__(
         self,
@@ -95,7 +104,9 @@ class ImageClassifier(LightningModule):
         self.flip_averaging = flip_averaging
         self._suffix = "_flip_averaged" if flip_averaging else ""
         self.compile_mode = compile
-        self._make_optimizer = _Factory(optimizer)
+        self._make_optimizer = _Factory(
+            _default_optimizer if optimizer is _OPTIMIZER else optimizer
+        )
         self._make_lr_scheduler = lr_scheduler and _Factory(lr_scheduler)
         self._lr_scheduler_interval, self._warmup = lr_scheduler_interval, warmup
         self.meter = TrainingMeter()
@@ -111,21 +122,24 @@ class ImageClassifier(LightningModule):
         return logits if self.compile_mode is None else logits.clone()
 
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
-        images, labels, *whole = batch
+        images, labels = images_and_labels(batch)
         logits = self(images)
         loss = self.training_loss(logits, labels)
-        self.meter.update(self.trainer, batch_idx, loss.detach(), logits.detach(), labels)
-        return _share_of_mean(loss, logits, whole[0]) if whole else loss
+        if has_trainer(self):
+            self.meter.update(self.trainer, batch_idx, loss.detach(), logits.detach(), labels)
+        return _share_of_mean(loss, logits, batch.of) if isinstance(batch, Share) else loss
 
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
-        return self._evaluate(batch)
+        images, labels = images_and_labels(batch)
+        logits = self._logits(images)
+        self.metrics.update(self.loss(logits, labels), logits, labels)
+        return logits
 
-    def test_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
-        return self._evaluate(batch)
+    test_step = validation_step
 
-    def predict_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
-        """Probabilities of the classes, float N×K."""
-        return self._logits(batch[0]).softmax(dim=1)
+    def predict_step(self, batch: Tensor | tuple[Any, ...], batch_idx: int) -> Tensor:
+        """Probabilities of the classes, float N×K. The batch may be images alone."""
+        return self._logits(batch if isinstance(batch, Tensor) else batch[0]).softmax(dim=1)
 
     def training_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch, by smoothed labels if asked for."""
@@ -141,10 +155,8 @@ class ImageClassifier(LightningModule):
         # without a trainer only to see whether it can be made
         steps = self.trainer.estimated_stepping_batches if has_trainer(self) else 1000
         scheduler = make_schedule(self._make_lr_scheduler, optimizer, steps, self._warmup)
-        config: dict[str, Any] = {"scheduler": scheduler, "interval": self._lr_scheduler_interval}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            config["monitor"] = getattr(scheduler, "monitor", "val/loss")
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        config = {"scheduler": scheduler, "interval": self._lr_scheduler_interval}
+        return {"optimizer": optimizer, "lr_scheduler": {**config, **_monitored(scheduler)}}
 
     def new_optimizer(self, net: nn.Module) -> Optimizer:
         """An optimizer of a network's parameters and those of the loss."""
@@ -168,10 +180,7 @@ class ImageClassifier(LightningModule):
         means = self.meter.end_epoch(self.trainer)
         self.log_dict(means)
         if self.validated_at == self.global_step:
-            now = self.trainer.callback_metrics
-            if not self.label_smoothing:
-                self.log("gap/loss", now["val/loss"] - means["train/loss_epoch"])
-            self.log("gap/acc", means["train/acc_epoch"] - now["val/acc"])
+            self.log_dict(_gaps(means, self.trainer.callback_metrics, bool(self.label_smoothing)))
 
     def on_validation_epoch_start(self) -> None:
         self.metrics.reset(self.device)
@@ -187,16 +196,12 @@ class ImageClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_METER] = self.meter.state(self.trainer)
+        checkpoint[_LOSS] = type(self.loss).__name__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if (state := checkpoint.get(_METER) or _older_state(checkpoint)) is not None:
             self.meter.load(state)
-
-    def _evaluate(self, batch: tuple[Any, ...]) -> Tensor:
-        images, labels = batch[:2]
-        logits = self._logits(images)
-        self.metrics.update(self.loss(logits, labels), logits, labels)
-        return logits
+        _compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)
 
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self(images)
@@ -209,6 +214,30 @@ class _Factory(partial[Any]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Factory":
         return self
+
+
+_OPTIMIZER = inspect.signature(ImageClassifier.__init__).parameters["optimizer"].default
+
+
+def _default_optimizer(parameters: Any) -> Optimizer:
+    """The default by a name: pickle takes no lambda, and the command line looks into one."""
+    optimizer: Optimizer = _OPTIMIZER(parameters)
+    return optimizer
+
+
+def _monitored(scheduler: Any) -> dict[str, str]:
+    """By which metric a scheduler steps, if it does by one."""
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        return {}
+    return {"monitor": getattr(scheduler, "monitor", "val/loss")}
+
+
+def _gaps(means: dict[str, Tensor], now: dict[str, Tensor], smoothed: bool) -> dict[str, Tensor]:
+    """By how much training images do better, where the metrics of validation are logged."""
+    if "val/loss" not in now:
+        return {}
+    loss = {} if smoothed else {"gap/loss": now["val/loss"] - means["train/loss_epoch"]}
+    return {**loss, "gap/acc": means["train/acc_epoch"] - now["val/acc"]}
 
 
 def _in_groups(make: OptimizerCallable, parameters: list[nn.Parameter]) -> Optimizer:
@@ -228,6 +257,18 @@ def _share_of_mean(loss: Tensor, logits: Tensor, images: int) -> Tensor:
     if len(logits) == 0:
         return logits.sum()  # 0, where the mean over no images is not a number
     return loss * (len(logits) * world_size() / images)
+
+
+def _compare_losses(trained: str | None, ours: str) -> None:
+    """From Python a loss is an object, which no checkpoint holds."""
+    if trained not in (None, ours):
+        log.warning(
+            "The checkpoint was trained with the loss %s, and what is loaded has %s: the losses of "
+            "its evaluations are not comparable; give it loss=%s(...) unless that is meant.",
+            trained,
+            ours,
+            trained,
+        )
 
 
 def _older_state(checkpoint: dict[str, Any]) -> dict[str, Any] | None:

@@ -5,10 +5,11 @@ used, as it is found on a ``Trainer`` or in a module; a test looks each of them 
 upgrade of Lightning is one file's work.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from lightning_fabric.plugins.environments import ClusterEnvironment
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
@@ -16,16 +17,25 @@ from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 RELIED_ON = (
     "trainer._accelerator_connector.cluster_environment",
     "trainer._checkpoint_connector.dump_checkpoint",
+    "trainer._data_connector._datahook_selector",
     "trainer.fit_loop._can_stop_early",
+    "trainer.fit_loop._combined_loader",
     "trainer.fit_loop._restarting",
     "trainer.fit_loop.epoch_loop._batches_that_stepped",
     "trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor",
     "trainer.fit_loop.epoch_loop.batch_progress.current.ready",
     "trainer.fit_loop.epoch_loop.batch_progress.is_last_batch",
+    "trainer.fit_loop.epoch_loop.val_loop._combined_loader",
     "trainer.fit_loop.epoch_loop.val_loop.batch_progress.state_dict",
     "trainer.fit_loop.epoch_loop.max_steps",
     "trainer.fit_loop.epoch_loop.batch_idx",
+    "trainer.predict_loop._combined_loader",
     "trainer.strategy.launcher",
+    "trainer.test_loop._combined_loader",
+    "trainer.validate_loop._combined_loader",
+    "CombinedLoader([])._iterator",
+    "_Sequential([]).iterators",
+    "_MaxSizeCycle([]).iterators",
     "LightningModule()._trainer",
     "TensorBoardLogger('.')._experiment",
     "LightningCLI._parse_ckpt_path",
@@ -137,6 +147,23 @@ def next_batch(trainer: Trainer) -> tuple[int, int]:
     The loader has been asked for one batch more than that.
     """
     return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx + 1
+
+
+def is_drawn_from(trainer: Trainer, data: LightningDataModule, batches: Iterator[Any]) -> bool:
+    """Whether ``batches`` is what a loop of the trainer draws from, and the batches go through the
+    hooks of ``data``.
+
+    Lightning tells a loader nothing of who iterates it: a callback may, and so may a trainer that
+    was given the loader without the data module, whose hooks it then does not call.
+    """
+    hooks = trainer._data_connector._datahook_selector
+    if hooks is None or hooks.datamodule is not data:
+        return False
+    fit, val = trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop
+    loops = (fit, val, trainer.validate_loop, trainer.test_loop, trainer.predict_loop)
+    loaders = [loop._combined_loader for loop in loops]
+    iterators = [loader._iterator for loader in loaders if loader is not None]
+    return any(batches is held for i in iterators if i is not None for held in i.iterators)
 
 
 def forget_batch_at_hand(trainer: Trainer) -> dict[str, Any]:

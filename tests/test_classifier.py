@@ -66,12 +66,12 @@ def test_means_are_over_images(command: Command, tmp_path: Path) -> None:
     net.load_state_dict(net_weights(tmp_path / RUN))
     log = events(tmp_path / RUN)
     for loader, names in (
-        (data.training_batches(), "train/{}_epoch"),
+        (data.train_dataloader(), "train/{}_epoch"),
         (data.val_dataloader(), "val/{}"),
     ):
         ((images, labels),) = loader
         with torch.no_grad():
-            logits = net(data.normalise(images))
+            logits = net(images)
         expected = {
             "loss": F.cross_entropy(logits, labels),
             "acc": (logits.argmax(1) == labels).float().mean(),

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.profilers import SimpleProfiler
+from pytorch_lightning.utilities.combined_loader import CombinedLoader, _MaxSizeCycle, _Sequential
 from stand_ins import Tiny
 
 from cifar_lightning import CIFAR10DataModule, ImageClassifier
@@ -30,6 +31,9 @@ def test_is_still_there(name: str) -> None:
         "LightningModule": LightningModule,
         "LightningCLI": LightningCLI,
         "TensorBoardLogger": TensorBoardLogger,
+        "CombinedLoader": CombinedLoader,
+        "_MaxSizeCycle": _MaxSizeCycle,
+        "_Sequential": _Sequential,
     }
     try:
         eval(name, known)

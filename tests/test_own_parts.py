@@ -48,8 +48,8 @@ def test_own_loss_against_a_loop(command: Command, tmp_path: Path) -> None:
     torch.manual_seed(42)
     net, losses = Tiny(), []
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    for images, labels in data.training_batches():
-        logits = net(data.normalise(images))
+    for images, labels in data.train_dataloader():
+        logits = net(images)
         loss = 0.5 * (logits.softmax(1) - F.one_hot(labels, 10)).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -89,7 +89,7 @@ def test_own_metrics_are_logged(command: Command, tmp_path: Path) -> None:
     data = CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50)
     module = ImageClassifier.load_from_checkpoint(tmp_path / RUN / "checkpoints/last.ckpt")
     data.setup("fit")
-    batches = [(data.normalise(images), labels) for images, labels in data.val_dataloader()]
+    batches = list(data.val_dataloader())
     with torch.no_grad():
         probabilities = torch.cat([module(images) for images, _ in batches]).softmax(dim=1)
     labels = torch.cat([labels for _, labels in batches])

@@ -65,7 +65,7 @@ class Bench(CLI):
     def _measure(self, by_hand: PlainLoop) -> dict[str, Any]:
         _say("choosing the number of steps and of loader processes")
         # within one epoch: what its end costs is measured apart
-        most = len(self.datamodule.training_batches()) - WARM_UP - 1
+        most = len(self.datamodule.train_dataloader()) - WARM_UP - 1
         steps = int(min(most, max(_FEWEST, _SECONDS / by_hand.limit(10))))
         if steps < 1:
             raise UsageError("An epoch of these data is too short to measure a step in.")
@@ -228,6 +228,8 @@ class _ValidationClock(Callback):
 
 class _LossAlone(LightningModule):
     """The least that Lightning can train."""
+
+    takes_shares = True  # batches as ImageClassifier gets them
 
     def __init__(self, model: ImageClassifier) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ class PlainLoop:
     def limit(self, steps: int) -> float:
         """Seconds a step with the batches already on the device: forward, backward, optimizer."""
         net, optimizer = self._fresh()
-        first = islice(self._data.training_batches(), 8)
+        first = islice(self._data.train_dataloader().pixels(0), 8)
         batches = cycle([self._prepared(batch) for batch in first])
         for images, labels in islice(batches, WARM_UP):
             self._step(net, optimizer, images, labels)
@@ -92,7 +92,9 @@ class PlainLoop:
             yield
             spent[name].append(self._now() - start)
 
-        loader = (batch for _ in cycle([None]) for batch in self._data.training_batches())
+        self._data.splits.to(self._device)  # as training does
+        batches = self._data.train_dataloader()
+        loader = (batch for _ in cycle([None]) for batch in batches.pixels(0))
         for _ in range(WARM_UP + steps):
             with timed("data"):
                 batch = next(loader)

@@ -1,11 +1,14 @@
 """An average of the weights, beside those that are trained."""
 
+from functools import partial
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from cifar_lightning.errors import UsageError
 
 _TRAINED = "trained_weights"
 
@@ -34,7 +37,7 @@ class AveragedWeights(Callback):
         self._steps = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        average = get_ema_multi_avg_fn(self._decay)
+        average = partial(_average, self._decay)
         self._average = AveragedModel(_net(pl_module), multi_avg_fn=average, use_buffers=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -88,7 +91,17 @@ class AveragedWeights(Callback):
             averaged[name].copy_(kept)
 
 
+def _average(decay: float, *tensors: Any) -> None:
+    get_ema_multi_avg_fn(decay)(
+        *tensors
+    )  # a function within a function, which pickle does not take
+
+
 def _net(pl_module: LightningModule) -> nn.Module:
-    net = pl_module.net
-    assert isinstance(net, nn.Module)
+    net = getattr(pl_module, "net", None)
+    if not isinstance(net, nn.Module):
+        raise UsageError(
+            f"AveragedWeights averages the network `net` of a module, and "
+            f"{type(pl_module).__name__} has none."
+        )
     return net

@@ -1,6 +1,7 @@
 """Several callbacks as one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from pytorch_lightning import Callback
@@ -22,12 +23,9 @@ class CallbackList(Callback):
             if hook.startswith("on_"):
                 having = [p for p in parts if getattr(type(p), hook) is not getattr(Callback, hook)]
                 if having:
-                    setattr(self, hook, _in_order(having, hook))
+                    setattr(self, hook, partial(_call_each, having, hook))
 
 
-def _in_order(parts: list[Callback], hook: str) -> Callable[..., None]:
-    def call(*args: Any, **kwargs: Any) -> None:
-        for part in parts:
-            getattr(part, hook)(*args, **kwargs)
-
-    return call
+def _call_each(parts: list[Callback], hook: str, *args: Any, **kwargs: Any) -> None:
+    for part in parts:
+        getattr(part, hook)(*args, **kwargs)

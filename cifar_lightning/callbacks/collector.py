@@ -7,6 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.errors import UsageError
 from cifar_lightning.metrics import Evaluation
 from cifar_lightning.processes.collectives import in_order
 
@@ -46,7 +47,11 @@ class Collector(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.on_predict_epoch_end(trainer, pl_module)
-        assert isinstance(pl_module, ImageClassifier)
+        if not isinstance(pl_module, ImageClassifier):
+            raise UsageError(
+                f"Collector, and the pictures of the dashboard with it, take an ImageClassifier; "
+                f"{type(pl_module).__name__} is none."
+            )
         probabilities = self.outputs.softmax(dim=1)
         self.evaluation = pl_module.metrics.evaluation(probabilities, self.labels)
 

@@ -9,6 +9,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
 from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.data.batches import Share
+from cifar_lightning.processes.collectives import world_size
 from cifar_lightning.runs.checkpoints import Checkpoints
 
 
@@ -76,8 +78,11 @@ class Speed(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._images += batch[2] if len(batch) > 2 else len(batch[1])
-        if isinstance(pl_module, ImageClassifier) and pl_module.meter.is_log_step:
+        if not isinstance(pl_module, ImageClassifier):
+            return
+        # somebody else's loader gives each process batches of its own
+        self._images += batch.of if isinstance(batch, Share) else len(batch[1]) * world_size()
+        if pl_module.meter.is_log_step:
             speed = self._images / (time.perf_counter() - self._since)
             pl_module.meter.step_metrics["speed/images_per_second"] = speed
             self._restart()
@@ -114,7 +119,8 @@ class EpochLine(Callback):
             f"  train loss {metrics['train/loss_epoch']:.4f} acc {metrics['train/acc_epoch']:.2%}"
         )
         module = trainer.lightning_module
-        if isinstance(module, ImageClassifier) and module.validated_at == trainer.global_step:
+        fresh = isinstance(module, ImageClassifier) and module.validated_at == trainer.global_step
+        if fresh and "val/loss" in metrics:
             line += f"  val loss {metrics['val/loss']:.4f} acc {metrics['val/acc']:.2%}"
         checkpoints = trainer.checkpoint_callback
         new_best = (

@@ -1,75 +1,204 @@
 """Whole batches, taken from memory by index."""
 
+import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerStatus
 from torch import Tensor
 
 from cifar_lightning.data.source import LabelledImages
-from cifar_lightning.processes.collectives import shard
+from cifar_lightning.errors import UsageError
+from cifar_lightning.lightning_internals import is_drawn_from, next_batch
+from cifar_lightning.processes.collectives import shard, world_size
+
+if TYPE_CHECKING:
+    from cifar_lightning.data.datamodule import CIFAR10DataModule
+
+
+class Share(NamedTuple):
+    """One process's share of a batch.
+
+    DDP divides the sum of the gradients by the number of processes, not of images: a module has to
+    weight its loss by the share. One that does says so by an attribute ``takes_shares = True``.
+    """
+
+    images: Tensor
+    """float N×3×H×W; N may be 0."""
+    labels: Tensor
+    """int64 N."""
+    of: int
+    """How many images all shares have together."""
+
+
+class Epochs:
+    """Counts the epochs that are gone through without a trainer."""
+
+    def __init__(self) -> None:
+        self.begun = 0
 
 
 class Batches:
-    """An endless supply of epochs over one split; iterating it gives (the rest of) one epoch.
+    """Loads the batches of one split; iterating it gives one epoch.
 
-    It holds no position of its own. Where an epoch starts is asked of the caller when the first
-    batch is drawn, so that it follows what was trained on and not what was fetched.
+    To the trainer of its data module it gives (the rest of) the epoch that is trained, as the
+    pixels and draws of which the data module's hooks make what the network takes, on the device. To
+    everybody else it gives what the network takes: images, float32 N×3×H×W, and labels, from the
+    first batch on, and each time the next epoch of those that are shuffled.
 
     Args:
+        module: whose split it is.
         data: images uint8 N×H×W×3 and labels int64 N.
-        batch_size: images in a batch; the last batch of an epoch may be smaller.
         order: gives the indices of an epoch's images, int64, from the number of the epoch.
-        position: gives (epoch, batch): the next batch to draw.
-        draws: gives, for each place in an epoch's order, what happens to the image there; a batch
-            then has these rows as its third part.
-        process: rank and number of the processes that share each batch out among themselves. With
-            several, a batch has four parts: images, labels, draws or None, and the number of images
-            in the whole batch, of which this process may have none.
+        draws: gives, for each place in an epoch's order, what happens to the image there.
+        epochs: counts what is gone through without a trainer.
     """
 
     def __init__(
         self,
+        module: "CIFAR10DataModule",
         data: LabelledImages,
-        batch_size: int,
         order: Callable[[int], Tensor],
-        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
         draws: Callable[[int], Tensor] | None = None,
-        process: tuple[int, int] = (0, 1),
+        epochs: Epochs | None = None,
     ) -> None:
+        self._module = module
         self._data = data
-        self._batch_size = batch_size
+        self._batch_size = module.batch_size
         self._order = order
-        self._position = position
         self._draws = draws
-        self._process = process
+        self._epochs = epochs or Epochs()
+        self._next: tuple[int, int] | None = None  # of who has no trainer
+        self._restored = False
         self.images_per_epoch = len(order(0))
 
     def __len__(self) -> int:
         return -(-self.images_per_epoch // self._batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        # A generator: the position is read at the first batch, not when Lightning calls iter(),
-        # which it does before a checkpoint's progress has been restored.
-        epoch, first = self._position()
+        # A generator, which finds out at its first batch who draws from it and where that stands:
+        # Lightning calls iter() before a checkpoint's progress has been restored.
+        batches = self._epoch(lambda: batches)
+        return batches
+
+    def pixels(
+        self,
+        epoch: int,
+        first: int = 0,
+        process: tuple[int, int] = (0, 1),
+        ordered_as: int | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
+        """The batches of an epoch, from the batch ``first`` on, as they lie in memory.
+
+        Args:
+            epoch: its number.
+            first: the number of a batch.
+            process: rank and number of the processes that share each batch out among themselves.
+            ordered_as: the epoch whose order it has, if not its own.
+
+        Yields:
+            images uint8 N×H×W×3, labels int64 N and, where images are augmented, draws. With
+            several processes there are four parts: images, labels, draws or None, and the number
+            of images in the whole batch, of which a process may have none.
+        """
         images, labels = self._data
-        order = self._order(epoch).to(images.device)
+        order = self._order(epoch if ordered_as is None else ordered_as).to(images.device)
         draws = None if self._draws is None else self._draws(epoch).to(images.device)
         for batch in range(first, len(self)):
             whole = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
-            mine = shard(len(order[whole]), *self._process)
+            mine = shard(len(order[whole]), *process)
             index = order[whole][mine]
             # not images[index], which takes twelve times as long for uint8 on a CPU
             chosen = images.index_select(0, index), labels.index_select(0, index)
             drawn = None if draws is None else draws[whole][mine]
-            if self._process[1] > 1:
+            if process[1] > 1:
                 yield *chosen, drawn, len(order[whole])
             else:
                 yield chosen if drawn is None else (*chosen, drawn)
 
-    # Lightning warns that a loader without these two cannot be resumed in mid-epoch. This one can,
-    # and has no state: the position travels with the trainer's own progress.
+    def _epoch(self, this: Callable[[], Iterator[Any]]) -> Iterator[tuple[Any, ...]]:
+        trainer = at_work(self._module.trainer)
+        if trainer is not None and is_drawn_from(trainer, self._module, this()):
+            self._next = None
+            epoch, first = next_batch(trainer) if trainer.training else (0, 0)
+            process = trainer.global_rank, trainer.world_size
+            # the same batches again and again are to be overfitted
+            yield from self.pixels(epoch, first, process, 0 if trainer.overfit_batches else None)
+            return
+        if world_size() > 1:
+            warnings.warn(
+                f"Each of the {world_size()} processes goes through all images of this loader; "
+                "give the trainer datamodule=... to have batches shared out.",
+                stacklevel=2,
+            )
+        epoch, first = self._begin()
+        for batch, pixels in enumerate(self.pixels(epoch, first), start=first):
+            self._next = epoch, batch + 1
+            images, labels = self._module.prepare_batch(*pixels)
+            yield images.contiguous(), labels
+
+    def _begin(self) -> tuple[int, int]:
+        """Where somebody who has no trainer starts: (epoch, batch)."""
+        epoch, first = self._next if self._restored and self._next else (self._epochs.begun, 0)
+        if first >= len(self):
+            epoch, first = epoch + 1, 0
+        self._restored = False
+        self._epochs.begun = epoch + 1
+        return epoch, first
+
+    # By these a trainer that was given this loader, and not the data module, goes on in mid-epoch.
+    # That of the data module has its position in its own progress, and needs no state here; without
+    # the two methods it would warn.
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return {} if self._next is None else dict(zip(("epoch", "batch"), self._next, strict=True))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+        self._next = (state["epoch"], state["batch"]) if state else None
+        self._restored = True
+
+
+def at_work(trainer: Trainer | None) -> Trainer | None:
+    """The trainer, while it fits, validates, tests or predicts."""
+    running = trainer is not None and trainer.state.status == TrainerStatus.RUNNING
+    return trainer if running else None
+
+
+def as_taken(module: LightningModule, images: Tensor, labels: Tensor, *of: int) -> Any:
+    """A batch, or a process's share ``of`` one, in the form that a module takes.
+
+    Raises:
+        UsageError: the share is empty, and the module does not know of shares.
+    """
+    if getattr(module, "takes_shares", False):
+        return Share(images, labels, *of) if of else (images, labels)
+    if len(images) == 0:
+        raise UsageError(
+            f"{type(module).__name__} cannot be given a share of a batch of {of[0]} images, fewer "
+            "than processes: choose --data.batch_size so that the last batch is larger."
+        )
+    return images.contiguous(), labels  # others may view() them as rows
+
+
+def images_and_labels(batch: Any) -> tuple[Tensor, Tensor]:
+    """The images and labels of a batch, from whatever loader it is.
+
+    Raises:
+        UsageError: it does not begin with these two.
+    """
+    if type(batch) is tuple and len(batch) == 2:
+        return batch
+    if isinstance(batch, Share):
+        return batch.images, batch.labels
+    if not isinstance(batch, tuple | list) or len(batch) < 2:
+        raise UsageError(
+            f"ImageClassifier takes batches of images and labels, but its loader gives a "
+            f"{type(batch).__name__}: have it give a tuple of these two."
+        )
+    if len(batch) > 2:
+        warnings.warn(
+            f"The loader gives batches of {len(batch)} parts; ImageClassifier takes the first two "
+            "as images and labels, and leaves the others.",
+            stacklevel=2,
+        )
+    return batch[0], batch[1]

@@ -113,7 +113,10 @@ class CIFAR10(Source):
             try:
                 yield (self._folder / name).read_bytes()
             except OSError as error:
-                raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+                raise UserError(
+                    f"{error.filename} cannot be read: {error.strerror}; prepare_data() of the "
+                    "data module sees that it is there."
+                ) from error
 
     def _is_ready(self) -> bool:
         """Whether the six files are whole. Hashing 180 MB at every start would be noticed: files

@@ -1,14 +1,16 @@
 """A source, split and served in batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from cifar_lightning.data.augmentation import Augmentation
-from cifar_lightning.data.batches import Batches
+from cifar_lightning.data.batches import Batches, Epochs, as_taken, at_work
 from cifar_lightning.data.cifar10 import CIFAR10
 from cifar_lightning.data.generators import GlobalGenerators
 from cifar_lightning.data.normalisation import Normalisation
@@ -16,17 +18,20 @@ from cifar_lightning.data.randomness import epoch_order
 from cifar_lightning.data.source import LabelledImages, Source, check_class_names
 from cifar_lightning.data.splits import Splits
 from cifar_lightning.errors import UsageError
-from cifar_lightning.lightning_internals import next_batch
 
 
 class CIFAR10DataModule(LightningDataModule):
     """CIFAR-10, or any source of 32×32 images, held in memory and served in whole batches.
 
-    A split is one uint8 tensor; batches are taken from it by index and normalised on the device.
-    A batch is (images, labels): after the transfer float32 N×3×H×W and int64 N. Training images
-    are augmented on the device, too; validation and test images never are. Where several processes
-    share each batch out, a batch is (images, labels, number of images in the whole batch), and a
-    process may have none of them.
+    A split is one uint8 tensor; batches are taken from it by index, and a trainer has them
+    augmented and normalised on the device. A batch is (images, labels), float32 N×3×H×W and int64
+    N, from whomever it comes: a trainer that was given the data module, one that was given its
+    loaders, or a loop by hand. Training images are augmented, validation and test images never are.
+    Without a trainer each pass over a training loader is the next epoch, from epoch 0 on, in an
+    order of its own; splits are prepared and read when a loader of theirs is asked for.
+
+    Several processes share each batch out if their trainer was given the data module: see
+    ``cifar_lightning.data.batches.Share``.
 
     Args:
         source: where images and labels come from.
@@ -75,6 +80,14 @@ class CIFAR10DataModule(LightningDataModule):
         """What ``predict`` is about, uint8 N×H×W×3; the validation images if None."""
         self.splits = Splits(self.source, val_size, seed)
         self._generators = GlobalGenerators(seed)
+        self._epochs = Epochs()
+        self._set_up: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trainer": None}  # which cannot be pickled once it was at work
+
+    def __str__(self) -> str:  # Lightning's own goes through all loaders
+        return f"{type(self).__name__} of {type(self.source).__name__}"
 
     @property
     def num_classes(self) -> int:
@@ -99,46 +112,35 @@ class CIFAR10DataModule(LightningDataModule):
         if self.pictures is None:
             self.source.prepare()
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str | None = None) -> None:
+        """Read what ``fit``, ``validate``, ``test`` or ``predict`` needs. Without a stage that is
+        what ``fit`` needs: the test split is read when it is asked for."""
+        stage = TrainerFn(stage or "fit").value
         if self.trainer is not None and self._generators not in self.trainer.callbacks:
             self.trainer.callbacks.insert(0, self._generators)
         if stage == "predict" and self.pictures is not None:
             return
         self.splits.load(stage)
-        if stage != "fit":
-            return
-        images = len(self.splits.training.indices)
-        if self.batch_size > images:
-            raise UsageError(
-                f"--data.batch_size {self.batch_size} is more than the {images:,} images to train "
-                "on."
-            )
-        self.augmentation.check(self.image_side)
+        self._set_up.add(stage)
+        if stage == "fit":
+            _check_training(self)
+
+    def teardown(self, stage: str) -> None:
+        self.splits.to(torch.device("cpu"))  # as Lightning does with the network
 
     def train_dataloader(self) -> Batches:
-        self._to_gpu()
-        return self.training_batches(self._position)
-
-    def training_batches(self, position: Callable[[], tuple[int, int]] = lambda: (0, 0)) -> Batches:
-        """The batches to train on, from (epoch, batch) on; without a trainer from the first."""
+        self._make_ready("fit")
         data, indices = self.splits.training
-        seed, side = self.seed, self.image_side
-
-        def order(epoch: int) -> Tensor:
-            return indices[epoch_order(len(indices), seed, _ordered_as(self.trainer, epoch))]
-
-        def draws(epoch: int) -> Tensor:
-            return self.augmentation.draws(len(indices), side, seed, epoch)
-
-        augmented = draws if self.augmentation else None
-        return Batches(data, self.batch_size, order, position, augmented, self._process)
+        order = partial(_shuffled, indices, self.seed)
+        draws = partial(self.augmentation.draws, len(indices), self.image_side, self.seed)
+        return Batches(self, data, order, draws if self.augmentation else None, self._epochs)
 
     def val_dataloader(self) -> Batches:
-        self._to_gpu()
+        self._make_ready("validate", "fit", "predict")
         return self._in_order(*self.splits.validation)
 
     def test_dataloader(self) -> Batches:
-        self._to_gpu()
+        self._make_ready("test")
         return self._in_order(*self.splits.test)
 
     def predict_dataloader(self) -> Batches:
@@ -149,29 +151,32 @@ class CIFAR10DataModule(LightningDataModule):
         return self._in_order(unlabelled, everything)
 
     def _in_order(self, images: LabelledImages, indices: Tensor) -> Batches:
-        return Batches(images, self.batch_size, lambda epoch: indices, process=self._process)
+        return Batches(self, images, partial(_same, indices))
 
-    @property
-    def _process(self) -> tuple[int, int]:
-        return (
-            (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        )
-
-    def _to_gpu(self) -> None:
-        """A GPU keeps the splits in its own memory: an epoch copies its order there, no images."""
-        if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":
-            self.splits.to(self.trainer.strategy.root_device)
+    def _make_ready(self, *stages: str) -> None:
+        """See that one of these stages is set up, and the images are where they are to be used."""
+        if self._set_up.isdisjoint(stages):
+            self.prepare_data()
+            self.setup(stages[0])
+        trainer = at_work(self.trainer)
+        if trainer is not None and trainer.strategy.root_device.type == "cuda":
+            # a GPU keeps the splits in its own memory: an epoch copies its order there, no images
+            self.splits.to(trainer.strategy.root_device)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.trainer is not None:
             self._generators.before_batch(self.trainer)
         return batch
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Any, ...]:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if not isinstance(batch, tuple) or getattr(batch[0], "dtype", None) != torch.uint8:
+            return batch  # of a loader that somebody has put into the place of one of ours
         images, labels = self.prepare_batch(*batch[:3])
-        if self.trainer is not None:  # "16-true" and its like; Lightning converts before this
-            images = self.trainer.precision_plugin.convert_input(images)
-        return images, labels, *batch[3:]
+        if self.trainer is None:
+            return images, labels
+        # "16-true" and its like; Lightning converts before this
+        images = self.trainer.precision_plugin.convert_input(images)
+        return as_taken(self.trainer.lightning_module, images, labels, *batch[3:])
 
     def prepare_batch(
         self, images: Tensor, labels: Tensor, draws: Tensor | None = None
@@ -191,12 +196,20 @@ class CIFAR10DataModule(LightningDataModule):
         moved = self.normalise(self.augmentation.move(images, draws))
         return self.augmentation.blank(moved, draws), labels
 
-    def _position(self) -> tuple[int, int]:
-        """The next batch to train on, by the trainer's own progress: (epoch, batch)."""
-        assert self.trainer is not None
-        return next_batch(self.trainer)
+
+def _check_training(module: CIFAR10DataModule) -> None:
+    """Whether the images can be trained on as asked. Raises UsageError."""
+    images = len(module.splits.training.indices)
+    if module.batch_size > images:
+        raise UsageError(
+            f"--data.batch_size {module.batch_size} is more than the {images:,} images to train on."
+        )
+    module.augmentation.check(module.image_side)
 
 
-def _ordered_as(trainer: Trainer | None, epoch: int) -> int:
-    """The epoch whose order an epoch has: the first, if the same batches are to be overfitted."""
-    return 0 if trainer is not None and trainer.overfit_batches > 0 else epoch
+def _shuffled(indices: Tensor, seed: int, epoch: int) -> Tensor:
+    return indices[epoch_order(len(indices), seed, epoch)]
+
+
+def _same(indices: Tensor, epoch: int) -> Tensor:
+    return indices

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -51,7 +52,10 @@ class GracefulStop:
         self._before: dict[int, Any] = {}
 
     def install(self, *more: int) -> None:
-        """Watch for Ctrl-C and SIGTERM, and for other signals given."""
+        """Watch for Ctrl-C and SIGTERM, and for other signals given; in the main thread alone, as
+        Python has it."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         watched = (*SIGNALS, *more)
         self._before = {signum: signal.signal(signum, self._handle) for signum in watched}
 

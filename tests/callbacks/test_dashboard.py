@@ -101,7 +101,7 @@ def test_values(command: Command, tmp_path: Path) -> None:
     right = torch.zeros(10)
     with torch.no_grad():
         for images, labels in data.val_dataloader():
-            predictions = net(data.normalise(images)).argmax(1)
+            predictions = net(images).argmax(1)
             right += torch.bincount(labels[predictions == labels], minlength=10)
     for name, count in zip(SHAPES, right.tolist(), strict=True):
         assert value[f"val_acc/{name}"] == pytest.approx(count / 5)
@@ -132,8 +132,8 @@ def test_gradient_norm(command: Command, tmp_path: Path) -> None:
         weights_first = sorted(net.parameters(), key=lambda p: p.ndim <= 1)
         for parameter, momentum in zip(weights_first, momenta, strict=True):
             parameter.add_(momentum, alpha=0.01)
-    images, labels = list(data.training_batches())[-1]
-    F.cross_entropy(net(data.normalise(images)), labels).backward()
+    images, labels = list(data.train_dataloader())[-1]
+    F.cross_entropy(net(images), labels).backward()
     gradients = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
     norm = events(run).Scalars("train/grad_norm")[-1].value
     assert norm == pytest.approx(float(torch.cat(gradients).norm()), rel=1e-3)

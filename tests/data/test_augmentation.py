@@ -85,15 +85,15 @@ def test_training_images_alone_and_the_same_in_batches_of_any_size(batch_size: i
         return data
 
     data, plain = module(flip=True, translate=3, cutout=9), module()
-    batches = [data.prepare_batch(*batch) for batch in data.training_batches(lambda: (1, 0))]
+    batches = [data.prepare_batch(*batch) for batch in data.train_dataloader().pixels(1)]
     images = torch.cat([images for images, _ in batches])
     whole = CIFAR10DataModule(
         Shapes(300), batch_size=250, val_size=50, flip=True, translate=3, cutout=9
     )
     whole.setup("fit")
-    (batch,) = whole.training_batches(lambda: (1, 0))
+    (batch,) = whole.train_dataloader().pixels(1)
     assert torch.equal(images, whole.prepare_batch(*batch)[0])
-    same_places = list(plain.training_batches(lambda: (1, 0)))
+    same_places = list(plain.train_dataloader().pixels(1))
     untouched = torch.cat([plain.prepare_batch(*batch)[0] for batch in same_places])
     changed = (images != untouched).flatten(1).any(dim=1)
     assert changed.float().mean() > 0.95

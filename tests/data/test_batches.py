@@ -1,7 +1,5 @@
 """Batches: which images, in which order, with which values, in one process and in several."""
 
-from unittest.mock import Mock
-
 import pytest
 import torch
 
@@ -15,13 +13,14 @@ from cifar_lightning.data.source import LabelledImages
 def test_batches_go_through_the_epoch_once_and_from_any_position() -> None:
     images = torch.arange(103, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 2, 2, 3)
     data = LabelledImages(images, torch.arange(103))
+    module = CIFAR10DataModule(Shapes(100), batch_size=10)
+    batches = Batches(module, data, lambda e: epoch_order(103, 5, e))
+    assert len(batches) == 11
     for first in range(11):
-        position = (3, first)
-        batches = Batches(data, 10, lambda e: epoch_order(103, 5, e), lambda p=position: p)  # type: ignore[misc]
-        assert len(batches) == 11
-        labels = [label for _, batch in batches for label in batch.tolist()]
+        given = list(batches.pixels(3, first))
+        labels = [label for _, batch in given for label in batch.tolist()]
         assert labels == epoch_order(103, 5, 3)[first * 10 :].tolist()
-    for pixels, label in batches:
+    for pixels, label in given:
         assert torch.equal(pixels[:, 0, 0, 0].long(), label)
 
 
@@ -39,13 +38,9 @@ def test_normalised_values() -> None:
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_batches_are_those_of_one_process(count: int) -> None:
     data = CIFAR10DataModule(Shapes(300), 83, val_size=50, flip=True, translate=3, cutout=8)
-    data.setup("fit")
-    position = lambda: (2, 1)  # noqa: E731
-    alone = list(data.training_batches(position))
-    everyone = []
-    for rank in range(count):
-        data.trainer = Mock(global_rank=rank, world_size=count)
-        everyone.append(list(data.training_batches(position)))
+    batches = data.train_dataloader()
+    alone = list(batches.pixels(2, 1))
+    everyone = [list(batches.pixels(2, 1, (rank, count))) for rank in range(count)]
     for whole, parts in zip(alone, zip(*everyone, strict=True), strict=True):
         assert {part[3] for part in parts} == {len(whole[0])}
         for i in range(3):  # images, labels, draws
