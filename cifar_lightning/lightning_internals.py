@@ -115,7 +115,7 @@ def dump_checkpoint(trainer: Trainer) -> dict[str, Any]:
     ``Trainer.save_checkpoint`` ends in a barrier, which process 0 would not reach when the disk
     refuses.
     """
-    return trainer._checkpoint_connector.dump_checkpoint()
+    return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
 
 
 def wants_to_stop(trainer: Trainer) -> bool:

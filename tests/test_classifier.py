@@ -1,32 +1,78 @@
 """The LightningModule by itself: from Python, from a checkpoint, its optimizer, its means."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import RUN, TINY, events, net_weights
+from helpers import RUN, TINY, assert_equal, events, net_weights
 from program import Command
-from stand_ins import Tiny
+from pytorch_lightning import Trainer
+from stand_ins import MeanSquares, Tiny
 from torch.nn import functional as F
 
 from cifar_lightning import AlexNet, CIFAR10DataModule, ImageClassifier
 from cifar_lightning.data import Shapes
+from cifar_lightning.errors import UsageError
 from cifar_lightning.models import ResNet18
 
 
 def test_load_from_checkpoint(command: Command, tmp_path: Path) -> None:
-    ended = command("fit", *TINY, "--model.net", "AlexNet", "--trainer.max_epochs", "1")
+    schedule = ("--model.lr_scheduler", "CosineAnnealingLR", "--model.lr_scheduler.T_max", "5")
+    ended = command("fit", *TINY, "--trainer.max_epochs", "1", *schedule)
     assert ended.status == 0, ended.stderr
     path = tmp_path / RUN / "checkpoints/last.ckpt"
-    classifier = ImageClassifier.load_from_checkpoint(path)
-    assert isinstance(classifier.net, AlexNet)
-    weights = net_weights(tmp_path / RUN)["features.0.weight"]
-    assert torch.equal(next(classifier.net.parameters()), weights)
+    weights = net_weights(tmp_path / RUN)["layers.2.weight"]
+    data = CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50)
+    for _ in range(2):  # the second is of a run from Python that began with the first
+        classifier = ImageClassifier.load_from_checkpoint(path)
+        assert isinstance(classifier.net, Tiny)
+        assert torch.equal(next(classifier.net.parameters()), weights)
+        assert_equal(pickle.loads(pickle.dumps(classifier)).state_dict(), classifier.state_dict())
+        # nothing but plain values: Lightning reads it with weights_only
+        ImageClassifier.load_from_checkpoint(path, net=Tiny(), weights_only=True)
+        if "python" not in str(path):
+            trainer = Trainer(
+                max_epochs=1, default_root_dir=tmp_path, logger=False, accelerator="cpu",
+                enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+                limit_train_batches=1, num_sanity_val_steps=0,
+            )  # fmt: skip
+            trainer.fit(classifier, data)
+            path = tmp_path / "python.ckpt"
+            trainer.save_checkpoint(path)
+            weights = next(classifier.net.parameters()).detach().clone()
+    with pytest.raises(UsageError, match="holds no data module"):
+        CIFAR10DataModule.load_from_checkpoint(path)
+
+
+def test_load_from_checkpoint_of_objects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = Trainer(
+        max_epochs=1, default_root_dir=tmp_path, accelerator="cpu", enable_progress_bar=False,
+        enable_model_summary=False, log_every_n_steps=1,
+    )  # fmt: skip
+    data = CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50)
+    classifier = ImageClassifier(Tiny(), loss=MeanSquares())
+    trainer.fit(classifier, data)
+    (path,) = tmp_path.rglob("*.ckpt")
+    with pytest.raises(TypeError, match="'net'"):
+        ImageClassifier.load_from_checkpoint(path)
+    same = ImageClassifier.load_from_checkpoint(path, net=Tiny(), loss=MeanSquares())
+    assert "loss" not in caplog.text
+    assert_equal(same.state_dict(), classifier.state_dict())
+    ImageClassifier.load_from_checkpoint(path, net=Tiny())
+    assert "was trained with the loss MeanSquares" in caplog.messages[-1]
+
+
+def test_a_step_by_hand() -> None:
+    classifier = ImageClassifier(Tiny())
+    images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
+    loss = classifier.training_step((images, labels), 0)
+    assert loss == F.cross_entropy(classifier(images), labels)
+    loss.backward()
+    assert classifier.validation_step((images, labels), 0).shape == (4, 10)
 
 
 def test_python_interface(tmp_path: Path) -> None:
-    from pytorch_lightning import Trainer
-
     data = CIFAR10DataModule(Shapes(100), batch_size=16, val_size=20, seed=1)
     classifier = ImageClassifier(AlexNet())
     trainer = Trainer(

@@ -50,7 +50,8 @@ class RunSummary(Callback):
         summary = _summary(trainer, checkpoints, epochs, self._ended_by(trainer, epochs))
         write_json(run / "summary.json", summary)
         fresh = getattr(pl_module, "validated_at", None) == trainer.global_step
-        print(_text(run, summary, part, fresh))
+        from_command = checkpoints.config is not None
+        print(_text(run, summary, part, fresh, from_command))
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -108,7 +109,10 @@ def _summary(
     }
 
 
-def _text(run: Path, summary: dict[str, Any], in_mid_epoch: bool, fresh: bool) -> str:
+def _text(
+    run: Path, summary: dict[str, Any], in_mid_epoch: bool, fresh: bool, from_command: bool
+) -> str:
+    """The commands know nothing of the network of a run from Python, and are left out there."""
     metrics, ended_by = summary["metrics"], summary["ended_by"]
     part = " and a part" if in_mid_epoch else ""
     from_here = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
@@ -129,13 +133,15 @@ def _text(run: Path, summary: dict[str, Any], in_mid_epoch: bool, fresh: bool) -
         )
     newest = from_here / "checkpoints" / "last.ckpt"
     if best := summary["best"]:
+        path = from_here / best["checkpoint"]
         lines += [
             f"best           epoch {best['epoch'] + 1}, {best['monitor']} {best['score']:.4f}",
-            f"test it        python -m cifar_lightning test --ckpt_path"
-            f" {from_here / best['checkpoint']}",
+            f"test it        python -m cifar_lightning test --ckpt_path {path}"
+            if from_command
+            else f"its checkpoint {path}",
         ]
     lines.append(f"look at it     tensorboard --logdir {from_here.parent}")
-    if newest.exists():
+    if from_command and newest.exists():
         option = _TO_GO_ON.get(ended_by, "")
         lines.append(f"go on          python -m cifar_lightning fit --ckpt_path {newest}{option}")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerStatus
 from torch import Tensor
@@ -164,15 +165,28 @@ def at_work(trainer: Trainer | None) -> Trainer | None:
     return trainer if running else None
 
 
-def as_taken(module: LightningModule, images: Tensor, labels: Tensor, *of: int) -> Any:
-    """A batch, or a process's share ``of`` one, in the form that a module takes.
+def are_pixels(batch: Any) -> bool:
+    """Whether a batch is one of ``Batches.pixels``."""
+    if type(batch) is not tuple or not isinstance(batch[0], Tensor):
+        return False
+    return batch[0].dtype is torch.uint8
+
+
+def as_taken(module: LightningModule, images: Tensor, labels: Tensor, of: tuple[int, ...]) -> Any:
+    """A batch in the form that a module takes.
+
+    Args:
+        module: whatever is trained or evaluated.
+        images: float N×3×H×W.
+        labels: int64 N.
+        of: if these are a share of a batch, how many images all shares have together.
 
     Raises:
         UsageError: the share is empty, and the module does not know of shares.
     """
     if getattr(module, "takes_shares", False):
-        return Share(images, labels, *of) if of else (images, labels)
-    if len(images) == 0:
+        return Share(images, labels, of[0]) if of else (images, labels)
+    if len(labels) == 0:
         raise UsageError(
             f"{type(module).__name__} cannot be given a share of a batch of {of[0]} images, fewer "
             "than processes: choose --data.batch_size so that the last batch is larger."

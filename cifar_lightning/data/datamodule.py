@@ -10,7 +10,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from cifar_lightning.data.augmentation import Augmentation
-from cifar_lightning.data.batches import Batches, Epochs, as_taken, at_work
+from cifar_lightning.data.batches import Batches, Epochs, are_pixels, as_taken, at_work
 from cifar_lightning.data.cifar10 import CIFAR10
 from cifar_lightning.data.generators import GlobalGenerators
 from cifar_lightning.data.normalisation import Normalisation
@@ -85,6 +85,11 @@ class CIFAR10DataModule(LightningDataModule):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "trainer": None}  # which cannot be pickled once it was at work
+
+    @classmethod
+    def load_from_checkpoint(cls, *_: Any, **__: Any) -> Any:
+        """Refused: Lightning's would give the defaults. Raises UsageError."""
+        raise UsageError("A checkpoint holds no data module: make it anew, as config.yaml has it.")
 
     def __str__(self) -> str:  # Lightning's own goes through all loaders
         return f"{type(self).__name__} of {type(self.source).__name__}"
@@ -169,14 +174,14 @@ class CIFAR10DataModule(LightningDataModule):
         return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if not isinstance(batch, tuple) or getattr(batch[0], "dtype", None) != torch.uint8:
+        if not are_pixels(batch):
             return batch  # of a loader that somebody has put into the place of one of ours
         images, labels = self.prepare_batch(*batch[:3])
         if self.trainer is None:
             return images, labels
         # "16-true" and its like; Lightning converts before this
         images = self.trainer.precision_plugin.convert_input(images)
-        return as_taken(self.trainer.lightning_module, images, labels, *batch[3:])
+        return as_taken(self.trainer.lightning_module, images, labels, batch[3:])
 
     def prepare_batch(
         self, images: Tensor, labels: Tensor, draws: Tensor | None = None

@@ -279,12 +279,12 @@ def test_batches_of_something_else_are_refused(tmp_path: Path) -> None:
 
 def test_shares_are_for_modules_that_know_of_them() -> None:
     images, labels = torch.zeros(3, 3, 32, 32), torch.zeros(3, dtype=torch.int64)
-    share = as_taken(ImageClassifier(Tiny()), images, labels, 7)
+    share = as_taken(ImageClassifier(Tiny()), images, labels, (7,))
     assert isinstance(share, Share)
     assert share.of == 7
-    assert len(as_taken(Own(), images, labels, 7)) == 2
+    assert len(as_taken(Own(), images, labels, (7,))) == 2
     with pytest.raises(UsageError, match="Own cannot be given a share of a batch of 1 images"):
-        as_taken(Own(), images[:0], labels[:0], 1)
+        as_taken(Own(), images[:0], labels[:0], (1,))
 
 
 @pytest.mark.parametrize(
