@@ -36,7 +36,6 @@ class ImageClassifier(LightningModule):
     ``log_every_n_steps``; ``train/loss_epoch``, ``train/acc_epoch``, ``val/…`` and ``test/…`` (over
     the whole pass); ``gap/…``, by how much training images do better than validation images (not
     the loss by smoothed labels, which is not comparable).
-
     A checkpoint of a run from Python holds no objects: ``load_from_checkpoint(path, net=...)``.
 
     Args:

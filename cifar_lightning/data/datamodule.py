@@ -84,7 +84,7 @@ class CIFAR10DataModule(LightningDataModule):
         self._set_up: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "trainer": None}  # which cannot be pickled once it was at work
+        return {**self.__dict__, "trainer": None}  # whose a copy is not
 
     @classmethod
     def load_from_checkpoint(cls, *_: Any, **__: Any) -> Any:
