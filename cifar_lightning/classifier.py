@@ -201,8 +201,7 @@ class ImageClassifier(LightningModule):
         if (state := checkpoint.get(_METER) or _older_state(checkpoint)) is not None:
             self.meter.load(state)
         _compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)
-        if not has_trainer(self):
-            _keep_description(self, checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
+        _keep_description(self, checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
 
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self(images)
@@ -275,7 +274,7 @@ def _compare_losses(trained: str | None, ours: str) -> None:
 def _keep_description(module: ImageClassifier, description: dict[str, Any]) -> None:
     """Have a module that ``load_from_checkpoint`` made from a description, which the command line
     wrote, put it into its own checkpoints, too; unless it was given objects for parts."""
-    if "net" in description and _is_plain(description):
+    if not has_trainer(module) and "net" in description and _is_plain(description):
         module.save_hyperparameters(description, logger=False)
 
 
