@@ -78,6 +78,7 @@ class Speed(Callback):
     ) -> None:
         self._images += batch[2] if len(batch) > 2 else len(batch[1])
         if isinstance(pl_module, ImageClassifier) and pl_module.meter.is_log_step:
+            pl_module.meter.read()  # a GPU is still at work on what it was given
             speed = self._images / (time.perf_counter() - self._since)
             pl_module.meter.step_metrics["speed/images_per_second"] = speed
             self._restart()

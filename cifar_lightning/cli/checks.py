@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
+from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -51,6 +51,11 @@ def check_precision(trainer: Trainer, asked: str | int | None) -> None:
         raise UsageError(
             f"--trainer.precision {asked}: a CPU cannot train in mixed float16; "
             "bf16-mixed works there."
+        )
+    if isinstance(trainer.accelerator, MPSAccelerator) and str(asked) in ("64", "64-true"):
+        raise UsageError(
+            f"--trainer.precision {asked}: Apple's GPUs have no float64; --trainer.accelerator cpu "
+            "has it."
         )
     if (
         isinstance(trainer.accelerator, CUDAAccelerator)

@@ -3,6 +3,7 @@
 Without a process group every function here is that of a single process, and costs nothing.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -35,13 +36,13 @@ def shard(size: int, rank: int, world_size: int) -> slice:
     return slice(first, first + each + (rank < more))
 
 
-def all_reduce_sum(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, on its own device."""
-    if world_size() == 1:
-        return values
-    total = values.clone()
-    dist.all_reduce(total)
-    return total
+def all_reduce_sum(values: Sequence[float]) -> list[float]:
+    """The sums of plain numbers over all processes, in float64."""
+    total = torch.tensor(values, dtype=torch.float64)  # on the CPU: not every GPU has it
+    if world_size() > 1:
+        dist.all_reduce(total, group=_control())
+    numbers: list[float] = total.tolist()
+    return numbers
 
 
 def all_gather(value: T) -> list[T]:
