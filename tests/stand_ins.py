@@ -1,5 +1,6 @@
 """What tests put in the place of the real thing, by class path on the command line."""
 
+import atexit
 import copy
 import errno
 import json
@@ -12,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import BaseFinetuning, WeightAveraging
+from pytorch_lightning.callbacks import BaseFinetuning, Timer, WeightAveraging
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -334,6 +336,47 @@ class Fails(Callback):
     ) -> None:
         if batch_idx == 5 and trainer.global_rank == self._rank:
             raise self._error("the disk of this machine is on fire.")
+
+
+class LeavesLikeNCCL(Callback):
+    """Makes leaving the process group collective, and a thing of the program's last moment too:
+    so NCCL has it, and Lightning with NCCL."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        leave = dist.destroy_process_group
+
+        def leave_together(group: Any = None) -> None:
+            dist.barrier()
+            leave(group)
+
+        def leave_at_exit() -> None:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+        dist.destroy_process_group = leave_together
+        atexit.register(leave_at_exit)
+
+
+class TimeIsUp(Callback):
+    """Lets the time of the second of two processes be up after its tenth step, and lets nobody ask
+    the others for it by a broadcast in the midst of training."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        def refuse(*_: Any) -> None:
+            raise AssertionError("a broadcast at a batch's end")
+
+        self._broadcast = trainer.strategy.broadcast
+        trainer.strategy.broadcast = refuse  # type: ignore[method-assign,assignment]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 10 and trainer.global_rank == 1:
+            for timer in (c for c in trainer.callbacks if isinstance(c, Timer)):
+                timer.time_remaining = lambda stage="train": 0.0  # type: ignore[method-assign]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.strategy.broadcast = self._broadcast  # type: ignore[method-assign]
 
 
 class Forget(Callback):

@@ -28,6 +28,22 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def leave() -> None:
+    """End the connection; asked of all processes together. None may wait for another to end before
+    it has left: NCCL frees what the processes of a machine share when all of them let go of it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        _control.cache_clear()
+
+
+def abort() -> None:
+    """End the connection whatever the others do. After an error they may be waiting for this one
+    or be gone, and leaving properly would let pending exchanges finish: it could wait for ever."""
+    if dist.is_initialized():
+        dist.distributed_c10d._abort_process_group()
+        _control.cache_clear()
+
+
 def shard(size: int, rank: int, world_size: int) -> slice:
     """The places of one process in a batch of ``size`` images: processes differ by one image at
     most, and may have none."""
