@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,39 @@ class Fails(Callback):
     ) -> None:
         if batch_idx == 5 and trainer.global_rank == self._rank:
             raise self._error("the disk of this machine is on fire.")
+
+
+class OnCUDA(Callback):
+    """Meets, in each step, an operation without a deterministic implementation, as torch says it;
+    and writes down, in place of compiling, how the run is set up."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, ImageClassifier)
+        pl_module.compile_mode = None
+        self._inference_mode: list[bool] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if torch.are_deterministic_algorithms_enabled():
+            warnings.warn(
+                "upsample_cuda does not have a deterministic implementation, but you set "
+                "'torch.use_deterministic_algorithms(True, warn_only=True)'. You can file an issue "
+                "at https://github.com/pytorch/pytorch/issues to help us prioritize it.",
+                stacklevel=1 + batch_idx,
+            )
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self._inference_mode.append(torch.is_inference_mode_enabled())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        seen = {
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "fills": torch.utils.deterministic.fill_uninitialized_memory,
+            "cublas": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+            "inference_mode": any(self._inference_mode),
+        }
+        Path("seen.json").write_text(json.dumps(seen))
 
 
 class LeavesLikeNCCL(Callback):
