@@ -25,6 +25,8 @@ OF_OTHERS = {
     "_get_default_mps_generator",
     "_actions",
     "_exit",
+    "_foreach_lerp_",
+    "_foreach_copy_",
 }
 
 

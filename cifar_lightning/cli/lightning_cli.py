@@ -189,8 +189,7 @@ class CLI(LightningCLI):
             sync_batchnorm=checks.has_batch_norm(self.model),
             **kwargs,
         )
-        be_deterministic(trainer, config.deterministic)
-        return trainer
+        return be_deterministic(trainer, config.deterministic)
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand == "fit" and self.found is not None:

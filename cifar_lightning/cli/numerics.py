@@ -22,12 +22,12 @@ def choose_formats() -> None:
     torch.set_float32_matmul_precision("highest")
 
 
-def be_deterministic(trainer: Trainer, asked: bool | str | None) -> None:
+def be_deterministic(trainer: Trainer, asked: bool | str | None) -> Trainer:
     """Use algorithms that give the same bits every time on an NVIDIA GPU, unless asked otherwise;
     before CUDA starts. Where torch has none a warning says so, once for each operation.
 
     Args:
-        trainer: what trains.
+        trainer: what trains; given back.
         asked: ``--trainer.deterministic``.
     """
     if asked is None and isinstance(trainer.accelerator, CUDAAccelerator):
@@ -37,6 +37,7 @@ def be_deterministic(trainer: Trainer, asked: bool | str | None) -> None:
         # filling memory that nobody reads costs a kernel for each tensor, and changes no result
         torch.utils.deterministic.fill_uninitialized_memory = False
     _say_in_one_sentence()
+    return trainer
 
 
 def chosen_by_timing(trainer: Trainer, compile_mode: str | None) -> str | None:

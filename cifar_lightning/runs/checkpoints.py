@@ -62,7 +62,6 @@ class Checkpoints(Checkpoint):
         self.stop = GracefulStop()
         """The signal that asked the run to stop, if one did."""
         self._agreement = AsyncAllReduceMax()
-        self._timers: list[Timer] = []
         self._before_batch = _BeforeBatch(self)
         self._held_back: tuple[bool, int] | None = None
         self._saved_at, self._epoch_saved = 0.0, -1  # no epoch's
@@ -94,7 +93,7 @@ class Checkpoints(Checkpoint):
         self._held_back, self.in_mid_epoch, self._saved_at = None, False, time.monotonic()
         self._epoch_saved = trainer.current_epoch if self._resumed else -1
         if self._resumed:
-            self._remove_superseded(trainer)
+            _remove_superseded(trainer, self)
             _remove_parts(trainer, self.run_folder(trainer) / "checkpoints")
             self._validation_progress = lightning_internals.forget_batch_at_hand(trainer)
             self._in_flight.restore(trainer, pl_module)
@@ -194,20 +193,13 @@ class Checkpoints(Checkpoint):
             if not self.write(trainer, self.best.epoch.name):
                 self.best.save_failed()
         if self.write(trainer, "last.ckpt"):
-            self._remove_superseded(trainer)
+            _remove_superseded(trainer, self)
 
     def write(self, trainer: Trainer, name: str) -> bool:
         """Write a checkpoint under a name. Returns whether it is there."""
         path = self.run_folder(trainer) / "checkpoints" / name
         self.unsaved = broadcast(_why_not_written(trainer, path, self))
         return self.unsaved is None
-
-    def _remove_superseded(self, trainer: Trainer) -> None:
-        # only now that a checkpoint on disk no longer counts on it
-        if self.best.superseded is not None and trainer.is_global_zero:
-            old = self.run_folder(trainer) / "checkpoints" / self.best.superseded
-            old.unlink(missing_ok=True)
-        self.best.superseded = None
 
 
 class _BeforeBatch(Callback):
@@ -221,12 +213,6 @@ class _BeforeBatch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._checkpoints.before_batch(trainer, batch_idx)
-
-
-def _remove_parts(trainer: Trainer, folder: Path) -> None:
-    """Of processes that were killed while they were saving."""
-    for part in folder.glob(".*.part") if trainer.is_global_zero else ():
-        part.unlink()
 
 
 def _is_over(timers: list[Timer]) -> bool:
@@ -248,6 +234,14 @@ def _positions(trainer: Trainer) -> tuple[dict[str, Any], OSError | None]:
             raise
         return {}, error
     return logs, None
+
+
+def _remove_superseded(trainer: Trainer, checkpoints: Checkpoints) -> None:
+    """Only when a checkpoint on disk no longer counts on it."""
+    name = checkpoints.best.superseded
+    if name is not None and trainer.is_global_zero:
+        (checkpoints.run_folder(trainer) / "checkpoints" / name).unlink(missing_ok=True)
+    checkpoints.best.superseded = None
 
 
 def _remove_parts(trainer: Trainer, folder: Path) -> None:
