@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning_fabric.plugins.environments import ClusterEnvironment
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks.timer import Interval, Timer
 from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
@@ -38,6 +39,8 @@ RELIED_ON = (
     "_MaxSizeCycle([]).iterators",
     "LightningModule()._trainer",
     "TensorBoardLogger('.')._experiment",
+    "Timer()._check_time_remaining",
+    "Timer()._interval",
     "LightningCLI._parse_ckpt_path",
     "LightningCLI._prepare_subcommand_parser",
     "LightningCLI._run_subcommand",
@@ -107,6 +110,19 @@ def skip_idle_hooks(trainer: Trainer) -> None:
         for hook in _STEP_HOOKS:
             if hook not in vars(part) and getattr(type(part), hook) is getattr(base, hook):
                 setattr(part, hook, None)
+
+
+def take_over_timers(trainer: Trainer) -> list[Timer]:
+    """Keep Lightning's timers from asking process 0 after every batch whether the time is up, for
+    which a GPU has to wait. Returns them, for the processes to agree in another way."""
+    timers = [
+        callback
+        for callback in trainer.callbacks
+        if isinstance(callback, Timer) and callback._interval == Interval.step
+    ]
+    for timer in timers:
+        timer._check_time_remaining = lambda trainer: None  # type: ignore[method-assign]
+    return timers
 
 
 def dump_checkpoint(trainer: Trainer) -> dict[str, Any]:

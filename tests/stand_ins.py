@@ -1,19 +1,22 @@
 """What tests put in the place of the real thing, by class path on the command line."""
 
+import atexit
 import copy
 import errno
 import json
 import os
 import random
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import BaseFinetuning, WeightAveraging
+from pytorch_lightning.callbacks import BaseFinetuning, Timer, WeightAveraging
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -334,6 +337,80 @@ class Fails(Callback):
     ) -> None:
         if batch_idx == 5 and trainer.global_rank == self._rank:
             raise self._error("the disk of this machine is on fire.")
+
+
+class OnCUDA(Callback):
+    """Meets, in each step, an operation without a deterministic implementation, as torch says it;
+    and writes down, in place of compiling, how the run is set up."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, ImageClassifier)
+        pl_module.compile_mode = None
+        self._inference_mode: list[bool] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if torch.are_deterministic_algorithms_enabled():
+            warnings.warn(
+                "upsample_cuda does not have a deterministic implementation, but you set "
+                "'torch.use_deterministic_algorithms(True, warn_only=True)'. You can file an issue "
+                "at https://github.com/pytorch/pytorch/issues to help us prioritize it.",
+                stacklevel=1 + batch_idx,
+            )
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self._inference_mode.append(torch.is_inference_mode_enabled())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        seen = {
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "fills": torch.utils.deterministic.fill_uninitialized_memory,
+            "cublas": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+            "inference_mode": any(self._inference_mode),
+        }
+        Path("seen.json").write_text(json.dumps(seen))
+
+
+class LeavesLikeNCCL(Callback):
+    """Makes leaving the process group collective, and a thing of the program's last moment too:
+    so NCCL has it, and Lightning with NCCL."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        leave = dist.destroy_process_group
+
+        def leave_together(group: Any = None) -> None:
+            dist.barrier()
+            leave(group)
+
+        def leave_at_exit() -> None:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+        dist.destroy_process_group = leave_together
+        atexit.register(leave_at_exit)
+
+
+class TimeIsUp(Callback):
+    """Lets the time of the second of two processes be up after its tenth step, and lets nobody ask
+    the others for it by a broadcast in the midst of training."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        def refuse(*_: Any) -> None:
+            raise AssertionError("a broadcast at a batch's end")
+
+        self._broadcast = trainer.strategy.broadcast
+        trainer.strategy.broadcast = refuse  # type: ignore[method-assign,assignment]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 10 and trainer.global_rank == 1:
+            for timer in (c for c in trainer.callbacks if isinstance(c, Timer)):
+                timer.time_remaining = lambda stage="train": 0.0  # type: ignore[method-assign]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.strategy.broadcast = self._broadcast  # type: ignore[method-assign]
 
 
 class Forget(Callback):

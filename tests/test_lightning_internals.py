@@ -7,7 +7,7 @@ import pytest
 import pytorch_lightning
 from program import PROJECT
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import LambdaCallback
+from pytorch_lightning.callbacks import LambdaCallback, Timer
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.profilers import SimpleProfiler
@@ -20,7 +20,15 @@ from cifar_lightning.lightning_internals import RELIED_ON
 
 PACKAGE = PROJECT / "cifar_lightning"
 # torch's, argparse's and os'
-OF_OTHERS = {"_get_default_store", "_get_default_mps_generator", "_actions", "_exit"}
+OF_OTHERS = {
+    "_get_default_store",
+    "_abort_process_group",
+    "_get_default_mps_generator",
+    "_actions",
+    "_exit",
+    "_foreach_lerp_",
+    "_foreach_copy_",
+}
 
 
 @pytest.mark.parametrize("name", RELIED_ON)
@@ -34,6 +42,7 @@ def test_is_still_there(name: str) -> None:
         "CombinedLoader": CombinedLoader,
         "_MaxSizeCycle": _MaxSizeCycle,
         "_Sequential": _Sequential,
+        "Timer": Timer,
     }
     try:
         eval(name, known)

@@ -1,12 +1,14 @@
 """An average of the weights, beside those that are trained."""
 
-from functools import partial
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import chain
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cifar_lightning.errors import UsageError
 
@@ -32,20 +34,18 @@ class AveragedWeights(Callback):
         if not 0 <= decay < 1:
             raise ValueError(f"decay {decay} must be at least 0 and below 1")
         self._decay = decay
-        self._average: AveragedModel | None = None
+        self._average: nn.Module | None = None
         self._restored: dict[str, Tensor] | None = None
         self._steps = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        average = partial(_average, self._decay)
-        self._average = AveragedModel(_net(pl_module), multi_avg_fn=average, use_buffers=True)
+        self._average = deepcopy(_net(pl_module))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._steps = trainer.global_step
         if self._restored is not None and self._average is not None:
             # what Lightning has put into the network is the average
-            self._average.module.load_state_dict(_net(pl_module).state_dict())
-            self._average.n_averaged.fill_(self._steps)
+            self._average.load_state_dict(_net(pl_module).state_dict())
             _net(pl_module).load_state_dict(self._restored)
             self._restored = None
 
@@ -53,8 +53,8 @@ class AveragedWeights(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._average is not None and trainer.global_step > self._steps:
-            self._steps = trainer.global_step
-            self._average.update_parameters(_net(pl_module))
+            first, self._steps = self._steps == 0, trainer.global_step
+            _average_in(self._average, _net(pl_module), 1.0 if first else 1 - self._decay)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._swap(trainer, pl_module)
@@ -70,7 +70,7 @@ class AveragedWeights(Callback):
     ) -> None:
         if self._average is not None and self._steps:
             checkpoint[_TRAINED] = _net(pl_module).state_dict()
-            average = self._average.module.state_dict()
+            average = self._average.state_dict()
             checkpoint["state_dict"].update(
                 {f"net.{name}": value for name, value in average.items()}
             )
@@ -84,17 +84,35 @@ class AveragedWeights(Callback):
     def _swap(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or self._average is None or not self._steps:
             return
-        averaged = self._average.module.state_dict()
+        averaged = self._average.state_dict()
         for name, value in _net(pl_module).state_dict().items():
             kept = value.clone()
             value.copy_(averaged[name])
             averaged[name].copy_(kept)
 
 
-def _average(decay: float, *tensors: Any) -> None:
-    get_ema_multi_avg_fn(decay)(
-        *tensors
-    )  # a function within a function, which pickle does not take
+@torch.no_grad()
+def _average_in(average: nn.Module, net: nn.Module, share: float) -> None:
+    """Move an average of weights by a share of the way to those of a network.
+
+    Not torch's AveragedModel, which keeps the number of steps on the CPU and asks at each of them,
+    by a copy from the GPU, whether it is the first.
+    """
+    kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for own, other in zip(_numbers(average), _numbers(net), strict=True):
+        for numbers, number in zip(
+            kinds.setdefault(own.dtype, ([], [])), (own, other), strict=True
+        ):
+            numbers.append(number.detach())
+    for dtype, (averaged, trained) in kinds.items():
+        if dtype.is_floating_point and share < 1:
+            torch._foreach_lerp_(averaged, trained, share)
+        else:  # the first, or counters
+            torch._foreach_copy_(averaged, trained)
+
+
+def _numbers(net: nn.Module) -> Iterator[Tensor]:
+    return chain(net.parameters(), net.buffers())
 
 
 def _net(pl_module: LightningModule) -> nn.Module:

@@ -18,7 +18,7 @@ from cifar_lightning.runs.checkpoints import Checkpoints
 from cifar_lightning.runs.config import RunConfig
 from cifar_lightning.runs.files import write_json
 from cifar_lightning.runs.loggers import to_tensorboard
-from cifar_lightning.runs.provenance import device_name, git_state, versions
+from cifar_lightning.runs.provenance import device_name, git_state, numerics, versions
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ class Card(Callback):
     """Writes ``card.json`` into the run's folder, and the same with the configuration into
     TensorBoard's Text tab. A resumed run adds a text at the step where it goes on.
 
-    ``card.json``: command, started (ISO 8601, local time), versions, device, git (commit, clean;
-    null outside a checkout), data (source, images), network (name, parameters, flops_per_image:
-    a multiplication and an addition are two).
+    ``card.json``: command, started (ISO 8601, local time), versions, device, numerics (of an NVIDIA
+    GPU), git (commit, clean; null outside a checkout), data (source, images), network (name,
+    parameters, flops_per_image: a multiplication and an addition are two).
     """
 
     def __init__(self, data: CIFAR10DataModule) -> None:
@@ -61,6 +61,7 @@ class Card(Callback):
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": versions(),
             "device": _devices(trainer),
+            "numerics": numerics(trainer.strategy.root_device),
             "git": git_state(),
             "data": {
                 "source": type(self._data.source).__name__,

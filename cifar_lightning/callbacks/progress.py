@@ -83,6 +83,7 @@ class Speed(Callback):
         # somebody else's loader gives each process batches of its own
         self._images += batch.of if isinstance(batch, Share) else len(batch[1]) * world_size()
         if pl_module.meter.is_log_step:
+            pl_module.meter.read()  # a GPU is still at work on what it was given
             speed = self._images / (time.perf_counter() - self._since)
             pl_module.meter.step_metrics["speed/images_per_second"] = speed
             self._restart()

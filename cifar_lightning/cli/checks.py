@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator
+from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cifar_lightning import lightning_internals
 from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.cli.numerics import chosen_by_timing, uses_cuda_graphs
 from cifar_lightning.cli.ranges import check_time
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.data.source import check_class_names
@@ -38,6 +39,7 @@ def check_together(
     check_precision(trainer, config["trainer"]["precision"])
     check_length(config["model"], trainer)
     check_compiler(trainer, model.compile_mode)
+    check_repeatable(trainer, model.compile_mode, config["trainer"].get("deterministic"))
     check_processes(trainer, model, data)
     check_num_classes(model, data, config["model"]["net"].get("init_args", {}).get("num_classes"))
     if found is not None:
@@ -51,6 +53,11 @@ def check_precision(trainer: Trainer, asked: str | int | None) -> None:
         raise UsageError(
             f"--trainer.precision {asked}: a CPU cannot train in mixed float16; "
             "bf16-mixed works there."
+        )
+    if isinstance(trainer.accelerator, MPSAccelerator) and str(asked) in ("64", "64-true"):
+        raise UsageError(
+            f"--trainer.precision {asked}: Apple's GPUs have no float64; --trainer.accelerator cpu "
+            "has it."
         )
     if (
         isinstance(trainer.accelerator, CUDAAccelerator)
@@ -78,12 +85,37 @@ def check_length(model_config: dict[str, Any], trainer: Trainer) -> None:
 
 
 def check_compiler(trainer: Trainer, mode: str | None) -> None:
-    """Whether ``torch.compile`` has what it needs. Raises UsageError."""
+    """Whether ``torch.compile`` has what it needs, and can do what is asked. Raises UsageError."""
+    on_cpu, on_cuda = (
+        isinstance(trainer.accelerator, a) for a in (CPUAccelerator, CUDAAccelerator)
+    )
     compilers = (os.environ.get("CXX", "g++"), "g++", "clang++")
-    if mode and isinstance(trainer.accelerator, CPUAccelerator) and not any(map(which, compilers)):
+    if mode and on_cpu and not any(map(which, compilers)):
         raise UsageError(
             f"--model.compile {mode}: for a CPU it needs a C++ compiler; install g++, or leave it "
             "out."
+        )
+    # Triton's launchers are C
+    if mode and on_cuda and not any(map(which, (os.environ.get("CC", "gcc"), "gcc", "clang"))):
+        raise UsageError(
+            f"--model.compile {mode}: for a GPU it needs a C compiler; install gcc, or leave it "
+            "out."
+        )
+    # https://github.com/pytorch/pytorch/issues/169545: the next batch's graph overwrites gradients
+    if on_cuda and uses_cuda_graphs(mode) and trainer.accumulate_grad_batches > 1:
+        raise UsageError(
+            f"--model.compile {mode} records CUDA graphs, which cannot add up gradients: leave out "
+            "--trainer.accumulate_grad_batches, or use --model.compile default."
+        )
+
+
+def check_repeatable(trainer: Trainer, mode: str | None, deterministic: bool | str | None) -> None:
+    """Whether algorithms are chosen by timing without this being asked for. Raises UsageError."""
+    option = chosen_by_timing(trainer, mode)
+    if option is not None and deterministic is not False:
+        raise UsageError(
+            f"{option} chooses algorithms by timing, so that no two runs need have the same bits: "
+            "leave it out, or add --trainer.deterministic false."
         )
 
 

@@ -24,6 +24,7 @@ from cifar_lightning.cli.callbacks import Patience, check_callbacks, check_kinds
 from cifar_lightning.cli.config_file import check_all_yaml
 from cifar_lightning.cli.effects import check_options
 from cifar_lightning.cli.fit import Start, fit
+from cifar_lightning.cli.numerics import be_deterministic, choose_formats
 from cifar_lightning.cli.parser import Parser
 from cifar_lightning.cli.resume import Arguments, OptimizerChanges, differences, limit_reached
 from cifar_lightning.commands.predictions import Pictures
@@ -180,7 +181,7 @@ class CLI(LightningCLI):
             callbacks.append(self.collector)
             check_callbacks(asked, callbacks, config)
         self.trainer_defaults = {"callbacks": callbacks}
-        return super().instantiate_trainer(
+        trainer = super().instantiate_trainer(
             plugins=[*plugins, DurableCheckpointIO()],
             # the loggers of a run need its folder, which is made when its data are there
             logger=False if self.own_loggers else config.logger,
@@ -188,6 +189,7 @@ class CLI(LightningCLI):
             sync_batchnorm=checks.has_batch_norm(self.model),
             **kwargs,
         )
+        return be_deterministic(trainer, config.deterministic)
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand == "fit" and self.found is not None:
@@ -239,4 +241,5 @@ def run() -> None:
     quiet_lightning()
     if process_number() > 0:  # all processes would say the same
         logging.getLogger("cifar_lightning").setLevel(logging.ERROR)
+    choose_formats()
     CLI()

@@ -69,7 +69,7 @@ _DEVICE = {
     "trainer.precision NAME": "32-true, bf16-mixed, 16-mixed (GPUs alone), bf16-true, 16-true or "
     "64-true; 32-true where it is not given.",
     "trainer.deterministic BOOL": "Use algorithms that give the same bits every time, and stop "
-    "where torch has none; warn: say so and go on.",
+    "where torch has none; warn, as on NVIDIA GPUs without it: say so and go on.",
 }
 _PLACES = {
     "trainer.default_root_dir DIR": "The folder whose lightning_logs/ holds the runs; without it "

@@ -116,7 +116,8 @@ def _torch_generator(trainer: Trainer) -> Generator:
     """The global generator of the device that trains."""
     device = trainer.strategy.root_device
     if device.type == "cuda":
-        return torch.cuda.default_generators[device.index or 0]
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
     if device.type == "mps":
         return torch.mps._get_default_mps_generator()
     return torch.default_generator

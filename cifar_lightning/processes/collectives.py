@@ -3,6 +3,7 @@
 Without a process group every function here is that of a single process, and costs nothing.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -27,6 +28,22 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def leave() -> None:
+    """End the connection; asked of all processes together. None may wait for another to end before
+    it has left: NCCL frees what the processes of a machine share when all of them let go of it."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        _control.cache_clear()
+
+
+def abort() -> None:
+    """End the connection whatever the others do. After an error they may be waiting for this one
+    or be gone, and leaving properly would let pending exchanges finish: it could wait for ever."""
+    if dist.is_initialized():
+        dist.distributed_c10d._abort_process_group()
+        _control.cache_clear()
+
+
 def shard(size: int, rank: int, world_size: int) -> slice:
     """The places of one process in a batch of ``size`` images: processes differ by one image at
     most, and may have none."""
@@ -35,13 +52,13 @@ def shard(size: int, rank: int, world_size: int) -> slice:
     return slice(first, first + each + (rank < more))
 
 
-def all_reduce_sum(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, on its own device."""
-    if world_size() == 1:
-        return values
-    total = values.clone()
-    dist.all_reduce(total)
-    return total
+def all_reduce_sum(values: Sequence[float]) -> list[float]:
+    """The sums of plain numbers over all processes, in float64."""
+    total = torch.tensor(values, dtype=torch.float64)  # on the CPU: not every GPU has it
+    if world_size() > 1:
+        dist.all_reduce(total, group=_control())
+    numbers: list[float] = total.tolist()
+    return numbers
 
 
 def all_gather(value: T) -> list[T]:

@@ -17,7 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.lightning_internals import cluster_environment
-from cifar_lightning.processes.collectives import rank, world_size
+from cifar_lightning.processes.collectives import abort, leave, rank, world_size
 from cifar_lightning.processes.signals import Interrupted
 
 _to_say: set[int] = set()  # ids of errors that this process has to say
@@ -32,7 +32,7 @@ class ProcessLostError(UserError):
 @contextmanager
 def launch(trainer: Trainer) -> Iterator[None]:
     """Start the other processes of this machine, unless torchrun or SLURM has, and connect to all;
-    in the end wait for them. A single process goes on alone.
+    in the end leave together and wait for them. A single process goes on alone.
 
     Not Lightning's launcher, which kills all processes with SIGKILL when one of them ends with a
     status, as they do after Ctrl-C.
@@ -57,6 +57,7 @@ def launch(trainer: Trainer) -> Iterator[None]:
     try:
         strategy.setup_environment()
         yield
+        leave()
         patience = 60.0
     except Interrupted:
         patience = _GRACE  # they were asked as well
@@ -72,6 +73,7 @@ def launch(trainer: Trainer) -> Iterator[None]:
             _wait_until_heard()
         raise
     finally:
+        abort()
         _end(children, patience)
 
 
@@ -100,7 +102,7 @@ def _wait_until_heard() -> None:
     """Let the others know that an error is said here, which process 0 keeps the record of."""
     store = _store()
     others = world_size() - 1
-    dist.destroy_process_group()  # by which they notice
+    abort()  # by which they notice
     deadline = time.monotonic() + 5
     with suppress(RuntimeError):
         while store.add("heard", 0) < others and time.monotonic() < deadline:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, Timer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from cifar_lightning import lightning_internals
@@ -64,8 +64,7 @@ class Checkpoints(Checkpoint):
         self._agreement = AsyncAllReduceMax()
         self._before_batch = _BeforeBatch(self)
         self._held_back: tuple[bool, int] | None = None
-        self._epoch_saved: int | None = None
-        self._saved_at = 0.0
+        self._saved_at, self._epoch_saved = 0.0, -1  # no epoch's
         self._resumed = False
         self._in_flight = InFlight()
         self._validation_progress: dict[str, Any] = {}
@@ -90,11 +89,11 @@ class Checkpoints(Checkpoint):
         # after Lightning's own handlers, which would end the run at a batch's end with status 0
         self.stop.install(*([signum] if (signum := requeue_signal(trainer)) is not None else []))
         lightning_internals.switch_off_sigterm_broadcast(trainer)
-        self._held_back, self.in_mid_epoch = None, False
-        self._saved_at = time.monotonic()
-        self._epoch_saved = trainer.current_epoch if self._resumed else None
+        self._timers = lightning_internals.take_over_timers(trainer) if world_size() > 1 else []
+        self._held_back, self.in_mid_epoch, self._saved_at = None, False, time.monotonic()
+        self._epoch_saved = trainer.current_epoch if self._resumed else -1
         if self._resumed:
-            self._remove_superseded(trainer)
+            _remove_superseded(trainer, self)
             _remove_parts(trainer, self.run_folder(trainer) / "checkpoints")
             self._validation_progress = lightning_internals.forget_batch_at_hand(trainer)
             self._in_flight.restore(trainer, pl_module)
@@ -107,10 +106,14 @@ class Checkpoints(Checkpoint):
         if batch_idx % trainer.accumulate_grad_batches:
             return  # gradients of the batches before would be lost
         epoch_begins = batch_idx == 0 and self._epoch_saved != trainer.current_epoch
-        due = time.monotonic() - self._saved_at >= self.every_seconds
-        signum, due_somewhere = self._agreement.exchange(self.stop.signum or 0, int(due))
+        due = int(time.monotonic() - self._saved_at >= self.every_seconds)
+        over = int(_is_over(self._timers))
+        signum, due, over = self._agreement.exchange(self.stop.signum or 0, due, over)
+        if over:
+            trainer.should_stop = True
+            self._hold_back_stop(trainer)
         self.in_mid_epoch = self._held_back is not None
-        if epoch_begins or due_somewhere or self.best.unsaved or signum or self.in_mid_epoch:
+        if epoch_begins or due or self.best.unsaved or signum or self.in_mid_epoch:
             self._save(trainer)
         if signum:
             raise Interrupted(signum, between_batches=True)
@@ -129,7 +132,7 @@ class Checkpoints(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.in_mid_epoch:
             self._save(trainer)
-        self.stop.signum = self._agreement.settle(self.stop.signum or 0, 0)[0] or None
+        self.stop.signum = self._agreement.settle(self.stop.signum or 0, 0, 0)[0] or None
         self.stop.remove()
 
     def on_exception(
@@ -141,8 +144,7 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         self._hold_back_stop(trainer)
-        value = trainer.callback_metrics.get(self.best.monitor)
-        if value is not None:
+        if (value := trainer.callback_metrics.get(self.best.monitor)) is not None:
             self.best.update(float(value), trainer.current_epoch)
 
     def _hold_back_stop(self, trainer: Trainer) -> None:
@@ -185,27 +187,19 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:
             return
-        self._saved_at = time.monotonic()
-        self._epoch_saved = trainer.current_epoch
+        self._saved_at, self._epoch_saved = time.monotonic(), trainer.current_epoch
         if self.best.unsaved and self.best.epoch is not None:
             self.best.begin_save()
             if not self.write(trainer, self.best.epoch.name):
                 self.best.save_failed()
         if self.write(trainer, "last.ckpt"):
-            self._remove_superseded(trainer)
+            _remove_superseded(trainer, self)
 
     def write(self, trainer: Trainer, name: str) -> bool:
         """Write a checkpoint under a name. Returns whether it is there."""
         path = self.run_folder(trainer) / "checkpoints" / name
         self.unsaved = broadcast(_why_not_written(trainer, path, self))
         return self.unsaved is None
-
-    def _remove_superseded(self, trainer: Trainer) -> None:
-        # only now that a checkpoint on disk no longer counts on it
-        if self.best.superseded is not None and trainer.is_global_zero:
-            folder = self.run_folder(trainer) / "checkpoints"
-            (folder / self.best.superseded).unlink(missing_ok=True)
-        self.best.superseded = None
 
 
 class _BeforeBatch(Callback):
@@ -219,6 +213,11 @@ class _BeforeBatch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._checkpoints.before_batch(trainer, batch_idx)
+
+
+def _is_over(timers: list[Timer]) -> bool:
+    left = [timer.time_remaining() for timer in timers]
+    return any(seconds is not None and seconds <= 0 for seconds in left)
 
 
 def _positions(trainer: Trainer) -> tuple[dict[str, Any], OSError | None]:
@@ -235,6 +234,14 @@ def _positions(trainer: Trainer) -> tuple[dict[str, Any], OSError | None]:
             raise
         return {}, error
     return logs, None
+
+
+def _remove_superseded(trainer: Trainer, checkpoints: Checkpoints) -> None:
+    """Only when a checkpoint on disk no longer counts on it."""
+    name = checkpoints.best.superseded
+    if name is not None and trainer.is_global_zero:
+        (checkpoints.run_folder(trainer) / "checkpoints" / name).unlink(missing_ok=True)
+    checkpoints.best.superseded = None
 
 
 def _remove_parts(trainer: Trainer, folder: Path) -> None:

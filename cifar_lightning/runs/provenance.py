@@ -30,6 +30,19 @@ def device_name(device: torch.device) -> str:
     return f"{device.type}: {name or platform.machine()}, {threads} {what}"
 
 
+def numerics(device: torch.device) -> dict[str, Any]:
+    """What a GPU's numbers depend on beside its make: versions, TF32, deterministic algorithms."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "tf32_matrix_products": torch.get_float32_matmul_precision() != "highest",
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
 def git_state() -> dict[str, Any] | None:
     """The commit of this code, and whether the checkout is clean; None outside a checkout."""
     here = Path(__file__).parent

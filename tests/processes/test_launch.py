@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import RUN, TINY, one_sentence, signal_at
+from helpers import RUN, TINY, one_sentence, signal_at, succeeded
 from program import PYTHONPATH, Command, Finished, Several, free_port
 
 
@@ -29,6 +29,33 @@ def test_started_by_the_command(end: str, command: Command, tmp_path: Path) -> N
         assert ended.stdout.count("epoch   1/3") == 1
     card = json.loads((tmp_path / RUN / "card.json").read_text())
     assert card["device"].startswith("2 × cpu")
+
+
+TOGETHER = ("--trainer.callbacks", "stand_ins.LeavesLikeNCCL")
+
+
+def test_all_leave_before_one_waits_for_another(command: Command) -> None:
+    ended = command("fit", *TINY, *TOGETHER, "--trainer.devices", "2", PYTHONPATH=PYTHONPATH)
+    assert ended.status == 0, ended
+    assert ended.stdout.count("epoch   3/3") == 1
+    assert "Error" not in ended.stderr
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_after_an_error_none_waits_for_the_others(rank: int, several: Several) -> None:
+    fails = ("--trainer.callbacks+", "stand_ins.Fails", "--trainer.callbacks.rank", str(rank))
+    flags = (*TINY, *TOGETHER, *fails, "--trainer.callbacks.kind", "UserError")
+    ended = several(2, "fit", *flags, patience=60)
+    assert [one.status for one in ended] == [1, 1]
+    assert "the disk of this machine is on fire" in one_sentence(ended[rank])
+
+
+def test_the_time_is_up_for_all_at_once(several: Several, tmp_path: Path) -> None:
+    watch = ("--trainer.callbacks", "stand_ins.TimeIsUp", "--trainer.max_time", "00:10:00:00")
+    assert succeeded(several(2, "fit", *TINY, *watch))
+    summary = json.loads((tmp_path / RUN / "summary.json").read_text())
+    assert summary["global_step"] == 11  # told after ten, heard a step later
+    assert succeeded(several(2, "fit", "--ckpt_path", "last", "--trainer.callbacks", "null"))
 
 
 def test_torchrun(tmp_path: Path) -> None:
