@@ -93,6 +93,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     # a warning for each metric; all of them are already the same in all processes
     warnings.filterwarnings("ignore", message=".*recommended to use .*sync_dist=True")
+    # the loaders of a run that validates nothing, which has said so
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
     warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # we refuse it
 
 

@@ -3,28 +3,41 @@
 Importing this takes most of a second: those who draw import it when they do.
 """
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:  # it imports torch, which `compare` does without
     from cifar_lightning.metrics import Evaluation
 
+log = logging.getLogger(__name__)
+
 # The colours of Okabe and Ito, less yellow, https://jfly.uni-koeln.de/color/
 BLUE, ORANGE = "#0072B2", "#D55E00"
 _COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _SIZE = 7  # points; TensorBoard's cards are 350 pixels wide
+_FONT = "DejaVu Sans"  # comes with matplotlib
+_CLASSES = 30  # more are too small to be told apart in a confusion matrix
 
 
 def confusion_matrix(evaluation: "Evaluation", class_names: Sequence[str], title: str) -> Figure:
-    """A K×K table: truth downwards, prediction across; colour is the share of the true class."""
-    matrix = evaluation.confusion_matrix.numpy()
+    """A K×K table: truth downwards, prediction across; colour is the share of the true class. Of
+    many classes those that are mistaken most, the others together."""
+    matrix, class_names = evaluation.confusion_matrix.numpy(), legible(class_names)
+    if len(class_names) > _CLASSES:
+        matrix, class_names, others = _most_mistaken(matrix, class_names)
+        title += f"\nthe {_CLASSES - 1} classes mistaken most, {others} others together"
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     classes = len(class_names)
     figure, axes = _figure(3.5, 3.5)
@@ -38,13 +51,28 @@ def confusion_matrix(evaluation: "Evaluation", class_names: Sequence[str], title
                     column, row, str(matrix[row, column]), ha="center", va="center",
                     fontsize=_SIZE - 1, color="white" if dark else "black",
                 )  # fmt: skip
-    if classes <= 30:
-        axes.set_xticks(range(classes), class_names, rotation=90)
-        axes.set_yticks(range(classes), class_names)
+    size = _SIZE if classes <= 20 else _SIZE - 2
+    names = [shortened(name, 20) for name in class_names]
+    axes.set_xticks(range(classes), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(classes), names, fontsize=size)
     axes.set_xlabel("prediction", fontsize=_SIZE)
     axes.set_ylabel("truth", fontsize=_SIZE)
     axes.set_title(title, fontsize=_SIZE + 1)
     return figure
+
+
+def _most_mistaken(
+    matrix: np.ndarray, class_names: Sequence[str]
+) -> tuple[np.ndarray, list[str], int]:
+    """A confusion matrix with all classes in one row and column but those that are mistaken most;
+    the names of its classes, and how many are in one."""
+    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[: _CLASSES - 1])
+    place = np.full(len(matrix), len(shown))
+    place[shown] = np.arange(len(shown))
+    reduced = np.zeros((_CLASSES, _CLASSES), dtype=matrix.dtype)
+    np.add.at(reduced, (place[:, None], place[None, :]), matrix)
+    return reduced, [*(class_names[i] for i in shown), "others"], len(matrix) - len(shown)
 
 
 def calibration(evaluation: "Evaluation", title: str) -> Figure:
@@ -114,14 +142,87 @@ def mosaic(images: np.ndarray, title: str, columns: int) -> Figure:
 
 def pixels(figure: Figure) -> np.ndarray:
     """The figure as TensorBoard shows it: uint8 H×W×3."""
-    canvas = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(_with_fonts(figure))
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3]
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG, for print twice as fine as for TensorBoard."""
-    FigureCanvasAgg(figure).print_figure(path, dpi=200)
+    FigureCanvasAgg(_with_fonts(figure)).print_figure(path, dpi=200)
+
+
+def legible(names: Sequence[str]) -> list[str]:
+    """The names, or their numbers if no font that is installed has all their characters, which is
+    said once."""
+    characters = frozenset("".join(names))
+    if _families(characters) is not None:
+        return list(names)
+    _say_numbers(tuple(names))
+    return [f"#{number}" for number in range(len(names))]
+
+
+@cache
+def _say_numbers(names: tuple[str, ...]) -> None:
+    number, name = next(n for n in enumerate(names) if _families(frozenset(n[1])) is None)
+    log.warning(
+        "Pictures show numbers in the place of names, #%d for %s: install a font that has these "
+        "characters, such as Noto Sans CJK.",
+        number,
+        name,
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """The end of a text, if it is longer than so many characters."""
+    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+
+
+def _with_fonts(figure: Figure) -> Figure:
+    """Have every text drawn as it is: in fonts that have its characters, and $ being no formula."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)
+        families = _families(frozenset(text.get_text()))
+        if families is None:
+            known = [c if _families(frozenset(c)) else "?" for c in text.get_text()]
+            text.set_text("".join(known))
+            families = _families(frozenset(known))
+        text.set_fontfamily(families or [_FONT])
+    return figure
+
+
+@cache
+def _families(characters: frozenset[str]) -> list[str] | None:
+    """The fonts that a text of these characters is drawn with: matplotlib's own, and those of the
+    installed that have the rest; None if there are none."""
+    families = [_FONT]
+    missing = characters - {"\n"}
+    missing -= _has(font_manager.findfont(_FONT))
+    while missing:
+        path = max(_installed(), key=lambda path: len(missing & _has(path)), default=None)
+        if path is None or not missing & _has(path):
+            return None
+        missing -= _has(path)
+        font_manager.fontManager.addfont(path)
+        families.append(font_manager.FontProperties(fname=path).get_name())
+    return families
+
+
+@cache
+def _installed() -> list[str]:
+    # asked of the system: matplotlib's own list is as old as its cache
+    return sorted(font_manager.findSystemFonts())
+
+
+@cache
+def _has(path: str) -> frozenset[str]:
+    """The characters of a font; none of one that matplotlib cannot draw with."""
+    try:
+        font = FT2Font(path)
+    except (OSError, RuntimeError):
+        return frozenset()
+    return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

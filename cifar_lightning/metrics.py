@@ -97,12 +97,17 @@ class EvaluationMetrics(nn.Module):
             values[name.format(key)] = value
         return values
 
+    def confusion(self) -> Tensor:
+        """int64 K×K, see ``Evaluation``; torchmetrics makes a number of a matrix of one class."""
+        matrix: Tensor = self.confusion_matrix.compute()
+        return matrix.view(self.num_classes, self.num_classes)
+
     def evaluation(self, probabilities: Tensor, labels: Tensor) -> "Evaluation":
         """The pass with its images, float N×K and int64 N; asked of all processes together."""
         return Evaluation(
             probabilities,
             labels,
-            self.confusion_matrix.compute().cpu(),
+            self.confusion().cpu(),
             float(self.calibration_error.compute()),
         )
 

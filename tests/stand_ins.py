@@ -52,6 +52,14 @@ class Convolution(nn.Module):
         return logits
 
 
+class AnySide(Tiny):
+    """A network for images of any size."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__(num_classes)
+        self.layers[0] = nn.AdaptiveAvgPool2d(8)
+
+
 class Required(Tiny):
     """A network that must be told the number of classes."""
 

@@ -88,13 +88,13 @@ class Pictures(Callback):
         return calibration(self._evaluation, "validation")
 
     def _mistakes(self) -> "Figure | None":
-        from cifar_lightning.figures import captioned
+        from cifar_lightning.figures import captioned, legible, shortened
 
         evaluation = self._evaluation
         mistakes = evaluation.mistakes(16)
         if len(mistakes) == 0:
             return None
-        names = self._data.source.class_names
+        names = [shortened(name, 14) for name in legible(self._data.source.class_names)]
         images = self._data.splits.validation.take(mistakes).images
         captions = [
             f"{names[evaluation.predictions[i]]} {evaluation.probabilities[i].max():.0%}\n"

@@ -28,9 +28,9 @@ class RunSummary(Callback):
 
     ``ended_by`` is an ``EndedBy``; a run that goes on has null there until it ends again.
     ``epochs`` (whole ones) and ``global_step`` count what was trained. ``validated_on`` names the
-    images behind ``val/…``. ``best`` is the epoch (from 0, as in the logs) with the best monitored
-    metric, with its score and its checkpoint's path within the run. ``metrics`` holds the last
-    values of all logged metrics.
+    images behind ``val/…``, null without validation. ``best`` is the epoch (from 0, as in the logs)
+    with the best monitored metric, with its score and its checkpoint's path within the run.
+    ``metrics`` holds the last values of all logged metrics.
     """
 
     def __init__(self) -> None:
@@ -131,6 +131,8 @@ def _text(
             f"validation     loss {metrics['val/loss']:.4f}  acc {metrics['val/acc']:.2%}"
             f"  ({'last epoch' if fresh else 'earlier'}, {summary['validated_on']})"
         )
+    elif summary["validated_on"] is None:
+        lines.append("validation     none")
     newest = from_here / "checkpoints" / "last.ckpt"
     if best := summary["best"]:
         path = from_here / best["checkpoint"]
@@ -140,6 +142,8 @@ def _text(
             if from_command
             else f"its checkpoint {path}",
         ]
+    elif summary["validated_on"] is None and newest.exists():
+        lines.append(f"test it        python -m cifar_lightning test --ckpt_path {newest}")
     lines.append(f"look at it     tensorboard --logdir {from_here.parent}")
     if from_command and newest.exists():
         option = _TO_GO_ON.get(ended_by, "")

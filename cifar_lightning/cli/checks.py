@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -38,6 +39,7 @@ def check_together(
     check_time(trainer)
     check_precision(trainer, config["trainer"]["precision"])
     check_length(config["model"], trainer)
+    check_callbacks(trainer, data)
     check_compiler(trainer, model.compile_mode)
     check_repeatable(trainer, model.compile_mode, config["trainer"].get("deterministic"))
     check_processes(trainer, model, data)
@@ -81,6 +83,22 @@ def check_length(model_config: dict[str, Any], trainer: Trainer) -> None:
         raise UsageError(
             "--trainer.max_epochs -1: the learning-rate schedule spans the whole run, which must "
             "have an end."
+        )
+
+
+def check_callbacks(trainer: Trainer, data: CIFAR10DataModule) -> None:
+    """Whether a run that validates nothing has what waits for validations. Raises UsageError."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping):
+            _check_monitor(trainer, data, "EarlyStopping", callback.monitor)
+
+
+def _check_monitor(trainer: Trainer, data: CIFAR10DataModule, who: str, monitor: str) -> None:
+    without = "--data.val_size null" if data.val_size is None else "--trainer.limit_val_batches 0"
+    if (data.val_size is None or trainer.limit_val_batches == 0) and monitor.startswith("val"):
+        raise UsageError(
+            f"{without}: nothing is validated, and {who} waits for {monitor}: leave one of the two "
+            "out."
         )
 
 
@@ -208,17 +226,25 @@ def check_weights(model: ImageClassifier, found: LoadedCheckpoint) -> None:
             )
 
 
-def check_network(model: ImageClassifier, data: CIFAR10DataModule) -> None:
+def check_network(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -> None:
     """Whether network, images, optimizer and schedule fit together. Raises UsageError."""
     name = type(model.net).__name__
-    image = data.splits.validation.take(slice(1)).images
+    image = data.splits.training.take(slice(1)).images
     training = model.net.training
     model.net.eval()
     try:
         with torch.no_grad():
             logits = model.net(data.normalise(image))
     except RuntimeError as error:
-        raise UsageError(f"--model.net {name} cannot take these images: {error}") from error
+        side, fits = data.image_side, getattr(model.net, "image_side", None)
+        if fits in (None, side):
+            reason = str(error)
+        else:
+            scaled = "--data.source.resize" if hasattr(data.source, "resize") else "a source of"
+            reason = f"it takes {fits}×{fits}; give {scaled} {fits}, or another network."
+        raise UsageError(
+            f"--model.net {name} cannot take images of {side}×{side} pixels: {reason}"
+        ) from error
     finally:
         model.net.train(training)
     if logits.shape != (1, data.num_classes):
@@ -230,7 +256,11 @@ def check_network(model: ImageClassifier, data: CIFAR10DataModule) -> None:
         configured = model.configure_optimizers()
     except (ValueError, TypeError) as error:
         raise UsageError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
-    optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
+    optimizer = configured
+    if isinstance(configured, dict):
+        optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]
+        name = type(schedule["scheduler"]).__name__
+        _check_monitor(trainer, data, name, schedule.get("monitor", ""))
     for group in optimizer.param_groups:
         lr = float(group.get("initial_lr", group["lr"]))  # a schedule may begin at 0
         if not (math.isfinite(lr) and lr > 0):

@@ -10,7 +10,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, ReduceLROnPlateau
 
 from cifar_lightning.callbacks import AveragedWeights
-from cifar_lightning.data import CIFAR10, ImageFolder, Shapes
+from cifar_lightning.data import CIFAR10, ImageFolder, Shapes, Torchvision
 from cifar_lightning.models import VGG19, AlexNet, LeNet5, ResNet18
 
 
@@ -42,10 +42,23 @@ CHOICES: dict[str, dict[str, Choice]] = {
         ),
         "ImageFolder": Choice(
             ImageFolder,
-            "your own images: train/<class>/* and test/<class>/*",
+            "your own images: train/<class>/* and test/<class>/*, val/<class>/* if there is one",
             {
                 "root DIR": "The folder that holds train and test.",
-                "resize N": "Scale square images to N pixels a side; without it all must be 32×32.",
+                "resize N": "Cut each image to the square in its middle and scale it to N pixels a "
+                "side; without it all must be square and have the same size.",
+            },
+        ),
+        "Torchvision": Choice(
+            Torchvision,
+            "one of the data sets that Torchvision knows and fetches; greyscale becomes RGB",
+            {
+                "name NAME": "CIFAR100, MNIST, SVHN, STL10, Food101 and others with a training and "
+                "a test split.",
+                "root DIR": "The folder that holds it or shall hold it.",
+                "resize N": "As above.",
+                "options {KEY:VALUE}": "Further arguments of its class, such as {split: letters} "
+                "of EMNIST.",
             },
         ),
         "Shapes": Choice(

@@ -60,6 +60,7 @@ class HeldOut(Callback):
 def validate(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None:
     """Measure a checkpoint on the held-out images. Raises UserError if the images are not there or
     are others than those of the run."""
+    asked.data.splits.check_validates()
     log.info("Validating %s on %s", asked.found.path, asked.data.validated_on)
     trainer.callbacks.append(HeldOut(asked.found))
     trainer.validate(model, asked.data, ckpt_path=asked.found.path)
@@ -89,6 +90,7 @@ def predict(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None
     if pictures is not None:
         data.pictures = pictures.load()
     else:
+        data.splits.check_validates()
         trainer.callbacks.append(HeldOut(asked.found))
     log.info("Predicting with %s", asked.found.path)
     trainer.predict(model, data, ckpt_path=asked.found.path, return_predictions=False)

@@ -50,11 +50,15 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
     all_gather(None)  # the others wait
     data.setup("fit")
     checkpoints = checkpoints_of(trainer)
-    checkpoints.data = data.fingerprint
-    checkpoints.class_names = list(data.source.class_names)
+    fingerprint = data.fingerprint
+    checkpoints.about_data = {
+        "data": fingerprint,
+        "class_names": list(data.source.class_names),
+        "image_side": data.image_side,
+    }
     if start.found is not None:
-        check_images(checkpoints.data, start.found)
-    check_network(model, data)
+        check_images(fingerprint, start.found)
+    check_network(trainer, model, data)
     check_batches(trainer, data)
     lock = None
     if not trainer.fast_dev_run:

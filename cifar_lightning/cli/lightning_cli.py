@@ -60,8 +60,7 @@ class CLI(LightningCLI):
             save_config_callback=None,
             trainer_defaults={
                 "max_epochs": 20,
-                # Lightning's default is all there are, but several are for those who ask for them:
-                # torchrun has been asked
+                # not all there are, as in Lightning, but for those who ask: torchrun has been asked
                 "devices": int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
                 "num_nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
                 "log_every_n_steps": 50,
@@ -151,6 +150,7 @@ class CLI(LightningCLI):
             # jsonargparse wraps what a constructor says in the types that it tried
             cause = re.search(r"Errors:\s+- (.*?)\n\s*- Expected", str(error), re.DOTALL)
             raise UsageError(" ".join((cause[1] if cause else str(error)).split())) from error
+        self.config[self.subcommand].data.val_size = self.datamodule.val_size  # what "auto" became
         checks.check_together(self.trainer, self.model, self.datamodule, config, self.found)
         # the number of classes comes from the data: load_from_checkpoint shall do without them
         hparams, number = self.model.hparams, self.datamodule.num_classes

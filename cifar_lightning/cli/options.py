@@ -56,7 +56,8 @@ _CONFIG = {
 }
 
 _BATCH_SIZE = {
-    "data.batch_size N": "Images in a batch, over all devices together.",
+    "data.batch_size N": "Images in a batch, over all devices together; an epoch of fewer is one "
+    "batch.",
 }
 
 _DEVICE = {
@@ -99,8 +100,10 @@ _FIT: Groups = {
         "data.source CLASS": "Where images and labels come from: one of these, or a "
         "cifar_lightning.data.Source of your own.",
         **_BATCH_SIZE,
-        "data.val_size N": "Training images held out for validation, as many of each class; "
-        "0 validates on the test images, as the article does.",
+        "data.val_size N": "Training images held out for validation: a number, as many of each "
+        "class as it goes, or a share of each (0.1); 0 validates on the test images, as the "
+        "article does, null on nothing. auto: the source's own validation images if it has any, "
+        "else 5000 of CIFAR-10 and 0.1 of other sources.",
         "data.mean [R,G,B]": "Subtracted from the channels, whose pixels go from 0 to 1.",
         "data.std [R,G,B]": "The channels are divided by it after that.",
         "data.flip BOOL": "Mirror every second training image, on average, left to right.",
@@ -110,7 +113,7 @@ _FIT: Groups = {
     },
     "Model": {
         "model.net CLASS": "The network: one of these, or an nn.Module of your own, from images "
-        "N×3×32×32 to logits N×K. It must take the number of classes K as num_classes, which it is "
+        "N×3×H×W to logits N×K. It must take the number of classes K as num_classes, which it is "
         "given from the data.",
         "model.loss CLASS": "An nn.Module from logits N×K and labels N to a mean over the images, "
         "such as my_losses.Focal; without it cross-entropy.",
@@ -204,9 +207,9 @@ def _evaluation(what: Options, about_trainer: Options) -> Groups:
             **_CONFIG,
         },
         "Data": {
-            "data.source CLASS": "Where images and labels come from: CIFAR10, ImageFolder, Shapes, "
-            "or your own; fit --help explains them. Where the same images lie elsewhere now, "
-            "--data.source.root DIR is enough.",
+            "data.source CLASS": "Where images and labels come from: CIFAR10, ImageFolder, "
+            "Torchvision, Shapes, or your own; fit --help explains them. Where the same images lie "
+            "elsewhere now, --data.source.root DIR is enough.",
             **_BATCH_SIZE,
         },
         "Trainer": {

@@ -140,12 +140,12 @@ def check_batches(trainer: Trainer, data: CIFAR10DataModule) -> None:
     """
     if trainer.fast_dev_run or trainer.overfit_batches:
         return
-    training, validation = (
-        -(-len(images.indices) // data.batch_size)
-        for images in (data.splits.training, data.splits.validation)
-    )
+    training = -(-len(data.splits.training.indices) // data.batch_size)
     batches = _limited("limit_train_batches", trainer.limit_train_batches, training)
-    validated = _limited("limit_val_batches", trainer.limit_val_batches, validation)
+    validated = 0
+    if data.val_size is not None:
+        validation = -(-len(data.splits.validation.indices) // data.batch_size)
+        validated = _limited("limit_val_batches", trainer.limit_val_batches, validation)
     every = trainer.accumulate_grad_batches
     if every > batches:
         log.info(

@@ -89,7 +89,7 @@ def export(argv: Sequence[str]) -> None:
             "called: export a checkpoint that `fit` of this version has written."
         )
     config = RunConfig(ours["config"])
-    images = _images(asked.images, config.image_side)
+    images = _images(asked.images, found.image_side)
     try:
         classifier = ImageClassifier.load_from_checkpoint(found.path, map_location="cpu")
     except ArgumentError as error:  # jsonargparse, by which the network is made

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from cifar_lightning.data import is_no_image, read_image
+from cifar_lightning.commands.columns import padded, widest
+from cifar_lightning.data import is_no_image, read_image, square
 from cifar_lightning.errors import UserError
-from cifar_lightning.runs.config import RunConfig
 from cifar_lightning.runs.files import write_text
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
@@ -71,7 +70,7 @@ def report_predictions(
     """
     path = (found.run or Path.cwd()) / "predictions.csv"
     write_predictions(path, names, truth, probabilities)
-    log.info("Predictions of %s for the held-out images: %s", found.path, path)
+    log.info("Predictions of %s for the validation images: %s", found.path, path)
 
 
 class Pictures:
@@ -102,8 +101,7 @@ class Pictures:
             UserError: a path is not there or cannot be read as an image.
         """
         self._files = find_pictures(self._paths)
-        side = RunConfig(self._found.ours["config"]).image_side
-        images, self._shown = load_pictures(self._files, side)
+        images, self._shown = load_pictures(self._files, self._found.image_side)
         return images
 
     def report(self, probabilities: Tensor) -> None:
@@ -159,9 +157,9 @@ def load_pictures(files: Sequence[Path], side: int) -> tuple[Tensor, list[np.nda
     shown = []
     for i, file in enumerate(files):
         picture = read_image(str(file))
-        images[i] = torch.from_numpy(_square(picture, side))
+        images[i] = torch.from_numpy(square(picture, side))
         if i < _ON_THE_SHEET:
-            shown.append(_square(picture, _SHOWN))
+            shown.append(square(picture, _SHOWN))
     return images, shown
 
 
@@ -191,26 +189,21 @@ def write_answers(
         [(class_names[c], p) for c, p in zip(of_one, ps, strict=True)]
         for of_one, ps in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]
-    from cifar_lightning.figures import captioned, save
+    from cifar_lightning.figures import captioned, legible, save, shortened
 
+    files_shown, names = legible([f.name for f in files[: len(shown)]]), legible(class_names)
     captions = [
-        f"{_shortened(picture.name, 16)}\n{answer[0][0]} {answer[0][1]:.0%}"
-        for picture, answer in zip(files, answers, strict=False)
+        f"{shortened(file, 16)}\n{shortened(names[label], 12)} {p:.0%}"
+        for file, label, p in zip(
+            files_shown, top.indices[:, 0].tolist(), top.values[:, 0].tolist(), strict=False
+        )
     ]
     title = f"{len(shown)} of {len(files)} pictures" if len(files) > len(shown) else ""
-    sheet = captioned(np.stack(shown), captions[: len(shown)], title, columns=min(8, len(shown)))
+    sheet = captioned(np.stack(shown), captions, title, columns=min(8, len(shown)))
     save(sheet, folder / "predictions.png")
-    width = min(40, max(len(str(picture)) for picture in files))
+    width = min(40, widest([str(picture) for picture in files]))
     return [
-        f"{_shortened(str(picture), width):{width}}  "
-        + "  ".join(f"{name:<12} {p:6.1%}" for name, p in answer)
+        f"{padded(shortened(str(picture), width), width)}  "
+        + "  ".join(f"{padded(name, 12)} {p:6.1%}" for name, p in answer)
         for picture, answer in zip(files, answers, strict=True)
     ]
-
-
-def _square(picture: Image.Image, side: int) -> np.ndarray:
-    return np.array(ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS))
-
-
-def _shortened(text: str, width: int) -> str:
-    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cifar_lightning.commands.columns import padded, widest
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UserError
 from cifar_lightning.metrics import Evaluation
@@ -15,7 +16,9 @@ from cifar_lightning.runs.config import same_source
 from cifar_lightning.runs.files import write_json
 from cifar_lightning.runs.folders import LoadedCheckpoint
 from cifar_lightning.runs.loggers import write_test_metrics
-from cifar_lightning.runs.record import kept_checkpoints
+from cifar_lightning.runs.record import best_checkpoint
+
+_ROWS = 30  # of the table, which a person still reads
 
 
 class Tested(NamedTuple):
@@ -158,7 +161,7 @@ def _unlike_the_run_s_own(tested: Tested) -> tuple[list[str], list[str]]:
     for the names of files, and sentences."""
     labels, reasons = [], []
     path, run = tested.found.path, tested.found.run
-    best = next(iter(kept_checkpoints(run)), None) if run is not None else None
+    best = best_checkpoint(run) if run is not None else None
     if best is None or best.name != path.name:
         labels.append(path.stem)
         known = f"of which the best checkpoint is {best.name}" if best else "which has no best one"
@@ -188,7 +191,8 @@ def _write(
 def table(report: dict[str, Any]) -> str:
     """The report in a few lines."""
     low, high = report["accuracy_95"]
-    width = max(len(name) for name in report["classes"])
+    shown = _lowest(report["classes"])
+    width = widest([*shown, ""])
     lines = [
         f"test accuracy      {report['accuracy']:.2%}  (95 % interval {low:.2%} to {high:.2%}, "
         f"{report['images']:,} images)",
@@ -198,12 +202,22 @@ def table(report: dict[str, Any]) -> str:
         "",
         f"{'':{width}}  precision  recall      F1  images",
     ]
-    for name, of_class in report["classes"].items():
+    for name, of_class in shown.items():
         cells = [_cell(of_class[what]) for what in ("precision", "recall", "f1")]
+        images = of_class["images"]
         lines.append(
-            f"{name:{width}}  {cells[0]:>9}  {cells[1]:>6}  {cells[2]:>6}  {of_class['images']:>6}"
+            f"{padded(name, width)}  {cells[0]:>9}  {cells[1]:>6}  {cells[2]:>6}  {images:>6}"
         )
+    if len(shown) < len(report["classes"]):
+        lines.append(f"the {_ROWS} classes with the lowest F1; the report has all")
     return "\n".join(lines)
+
+
+def _lowest(classes: dict[str, Any]) -> dict[str, Any]:
+    """The classes that the table has: of many those with the lowest F1."""
+    if len(classes) <= _ROWS:
+        return classes
+    return dict(sorted(classes.items(), key=lambda entry: entry[1]["f1"] or 0.0)[:_ROWS])
 
 
 def _known(value: float) -> float | None:

@@ -2,9 +2,11 @@
 
 from cifar_lightning.data.cifar10 import CIFAR10
 from cifar_lightning.data.datamodule import CIFAR10DataModule
-from cifar_lightning.data.image_folder import ImageFolder, is_no_image, read_image
+from cifar_lightning.data.image_folder import ImageFolder
+from cifar_lightning.data.pictures import is_no_image, read_image, square
 from cifar_lightning.data.shapes import Shapes
 from cifar_lightning.data.source import LabelledImages, Source
+from cifar_lightning.data.torchvision import Torchvision
 
 __all__ = [
     "CIFAR10",
@@ -13,6 +15,8 @@ __all__ = [
     "LabelledImages",
     "Shapes",
     "Source",
+    "Torchvision",
     "is_no_image",
     "read_image",
+    "square",
 ]

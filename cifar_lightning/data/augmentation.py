@@ -20,11 +20,19 @@ class Augmentation:
         cutout: blank a square of so many pixels with the mean colour. Its centre is any pixel with
             the same probability, so that it may reach over the edge: DeVries and Taylor 2017,
             https://arxiv.org/abs/1708.04552.
+
+    Raises:
+        ValueError: a number of pixels is below 0.
     """
 
     flip: bool = False
     translate: int = 0
     cutout: int = 0
+
+    def __post_init__(self) -> None:
+        for name, pixels in (("translate", self.translate), ("cutout", self.cutout)):
+            if pixels < 0:
+                raise ValueError(f"data.{name} {pixels} must be a number of pixels, 0 for none")
 
     def __bool__(self) -> bool:
         return bool(self.flip or self.translate or self.cutout)

@@ -58,6 +58,8 @@ class CIFAR10(Source):
         mirrors: https addresses of the archive, tried before the built-in ones.
     """
 
+    default_val_size = 5000
+
     def __init__(self, root: Path = Path("data"), mirrors: Sequence[str] = ()) -> None:
         self.root = Path(root).expanduser()
         self.mirrors = (*mirrors, *_MIRRORS)

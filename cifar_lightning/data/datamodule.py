@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from cifar_lightning.data.generators import GlobalGenerators
 from cifar_lightning.data.normalisation import Normalisation
 from cifar_lightning.data.randomness import epoch_order
 from cifar_lightning.data.source import LabelledImages, Source, check_class_names
-from cifar_lightning.data.splits import Splits
+from cifar_lightning.data.splits import Splits, ValSize
 from cifar_lightning.errors import UsageError
 
 
@@ -36,8 +36,9 @@ class CIFAR10DataModule(LightningDataModule):
     Args:
         source: where images and labels come from.
         batch_size: the global batch: images in an optimizer step, over all devices together.
-        val_size: training images held out for validation, the same number from each class; 0
-            validates on the test split, as the article does.
+        val_size: training images held out for validation: a number, as many of each class as it
+            goes, or a share of each. 0 validates on the test split, as the article does, None on
+            nothing. "auto" is the source's own validation split, or else its own val_size.
         seed: decides which images are held out and the order of every epoch.
         mean: subtracted from each channel, on the scale where pixels go from 0 to 1.
         std: each channel is divided by it after that.
@@ -54,7 +55,7 @@ class CIFAR10DataModule(LightningDataModule):
         self,
         source: Source | None = None,
         batch_size: int = 64,
-        val_size: int = 5000,
+        val_size: ValSize = "auto",
         seed: int = 42,
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
@@ -65,12 +66,8 @@ class CIFAR10DataModule(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size {batch_size} must be at least 1")
-        for name, pixels in (("translate", translate), ("cutout", cutout)):
-            if pixels < 0:
-                raise ValueError(f"data.{name} {pixels} must be a number of pixels, 0 for none")
         self.source = CIFAR10() if source is None else source
         self.batch_size = batch_size
-        self.val_size = val_size
         self.seed = seed
         self.mean = tuple(mean)
         self.std = tuple(std)
@@ -79,6 +76,7 @@ class CIFAR10DataModule(LightningDataModule):
         self.pictures: Tensor | None = None
         """What ``predict`` is about, uint8 N×H×W×3; the validation images if None."""
         self.splits = Splits(self.source, val_size, seed)
+        self.val_size = self.splits.val_size  # no longer "auto", if the source has none of its own
         self._generators = GlobalGenerators(seed)
         self._epochs = Epochs()
         self._set_up: set[str] = set()
@@ -99,14 +97,14 @@ class CIFAR10DataModule(LightningDataModule):
         return len(check_class_names(self.source))
 
     @property
-    def validated_on(self) -> str:
-        """Which images ``val/loss`` and ``val/acc`` are about."""
-        return "held-out training images" if self.val_size else "the test split"
+    def validated_on(self) -> str | None:
+        """Which images ``val/loss`` and ``val/acc`` are about; None without validation."""
+        return self.splits.validated_on
 
     @property
     def fingerprint(self) -> str:
-        """Changes when a training image or label does; after ``setup("fit")``."""
-        return self.splits.training.data.fingerprint
+        """Changes when an image or a label does that ``fit`` uses; after ``setup("fit")``."""
+        return self.splits.fingerprint
 
     @property
     def image_side(self) -> int:
@@ -128,7 +126,8 @@ class CIFAR10DataModule(LightningDataModule):
         self.splits.load(stage)
         self._set_up.add(stage)
         if stage == "fit":
-            _check_training(self)
+            self.splits.check_own()
+            self.augmentation.check(self.image_side)
 
     def teardown(self, stage: str) -> None:
         self.splits.to(torch.device("cpu"))  # as Lightning does with the network
@@ -140,15 +139,17 @@ class CIFAR10DataModule(LightningDataModule):
         draws = partial(self.augmentation.draws, len(indices), self.image_side, self.seed)
         return Batches(self, data, order, draws if self.augmentation else None, self._epochs)
 
-    def val_dataloader(self) -> Batches:
+    def val_dataloader(self) -> Any:
         self._make_ready("validate", "fit", "predict")
+        if self.val_size is None and _is_fitting(self.trainer):
+            return []  # Lightning then validates nothing
         return self._in_order(*self.splits.validation)
 
     def test_dataloader(self) -> Batches:
         self._make_ready("test")
         return self._in_order(*self.splits.test)
 
-    def predict_dataloader(self) -> Batches:
+    def predict_dataloader(self) -> Any:
         if self.pictures is None:
             return self.val_dataloader()
         everything = torch.arange(len(self.pictures))
@@ -202,14 +203,8 @@ class CIFAR10DataModule(LightningDataModule):
         return self.augmentation.blank(moved, draws), labels
 
 
-def _check_training(module: CIFAR10DataModule) -> None:
-    """Whether the images can be trained on as asked. Raises UsageError."""
-    images = len(module.splits.training.indices)
-    if module.batch_size > images:
-        raise UsageError(
-            f"--data.batch_size {module.batch_size} is more than the {images:,} images to train on."
-        )
-    module.augmentation.check(module.image_side)
+def _is_fitting(trainer: Trainer | None) -> bool:
+    return trainer is not None and trainer.state.fn == TrainerFn.FITTING
 
 
 def _shuffled(indices: Tensor, seed: int, epoch: int) -> Tensor:

@@ -3,9 +3,10 @@
 import hashlib
 import logging
 import os
-import warnings
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EACCES
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -14,22 +15,21 @@ import numpy as np
 import pooch
 import torch
 from filelock import FileLock
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
+from cifar_lightning.data.pictures import is_no_image, read_all, read_image
 from cifar_lightning.data.source import LabelledImages, Source, Split
 from cifar_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_SIDE = 32
 _DECODING = 2  # counts up when the same file gives other pixels than before
-# formats whose 16-bit numbers go from black, 0, to white; in astronomy's they go anywhere
-_SIXTEEN_BITS = {"ICNS", "ICO", "IM", "JPEG2000", "PNG", "TIFF"}
-_NOT_IMAGES = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
+_EFFECTIVE = os.access in os.supports_effective_ids
+_LARGE = 100e6  # bytes that are not written to disk without a word
 
 
 class ImageFolder(Source):
-    """``root/train/<class>/*`` and ``root/test/<class>/*``, in any format Pillow reads.
+    """``root/train/<class>/*`` and ``root/test/<class>/*``, in any format Pillow reads; images to
+    validate on in ``root/val/<class>/*``, if that is there.
 
     The classes are the folders of ``train``, sorted by name. Greyscale, palette, CMYK and
     transparent images become RGB, and are turned as their EXIF says. Hidden files are left out.
@@ -37,7 +37,8 @@ class ImageFolder(Source):
 
     Args:
         root: the folder that holds ``train`` and ``test``.
-        resize: scale square images to so many pixels a side; without it all must be 32×32.
+        resize: cut each image to the square in its middle, and scale it to so many pixels a side;
+            without it all must be square and have the same size.
 
     Raises:
         ValueError: ``resize`` is not positive.
@@ -47,122 +48,79 @@ class ImageFolder(Source):
         if resize is not None and resize < 1:
             raise ValueError(f"data.source.resize {resize} must be at least 1")
         self.root = Path(root).expanduser()
-        self._side = resize or _SIDE
         self.resize = resize
+        if os.path.lexists(self.root / "val"):
+            self.splits = ("train", "val", "test")
+        self._is_prepared = False
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         return tuple(folder.name for folder in self._class_folders("train"))
 
+    def prepare(self) -> None:
+        """See that the folders of all splits fit together, before a run that needs one of them
+        begins; no image is read.
+
+        Raises:
+            UserError: they do not, or a file in them cannot be read.
+        """
+        if self._is_prepared:
+            return
+        for split in self.splits:
+            if split != "test" or os.path.lexists(self.root / split):
+                self._files(split)
+            else:
+                log.info("%s has no folder test: `test` will have no images.", self.root)
+        self._is_prepared = True
+
     def load(self, split: Split) -> LabelledImages:
-        names = self.class_names
-        folders = self._class_folders(split)
-        if tuple(folder.name for folder in folders) != names:
-            odd = sorted(set(names).symmetric_difference(folder.name for folder in folders))
-            raise UserError(
-                f"{self.root}: train and test must have the same class folders, but "
-                f"{', '.join(odd)} is in one of them only: add or rename the folder."
-            )
-        files = [_files(folder) for folder in folders]
+        files = self._files(split)
         labels = np.repeat(np.arange(len(files)), [len(of_class) for of_class in files])
         flat = [file for of_class in files for file in of_class]
         cache = self._cache(split, flat)
-        shape = (len(flat), self._side, self._side, 3)
-        images = _read(cache, shape)
+        images = _read(cache, len(flat))
         if images is None:
             with _one_at_a_time(cache.parent):  # of several processes one decodes
-                images = _read(cache, shape)
+                images = _read(cache, len(flat))
                 if images is None:
-                    decoded = np.empty(shape, dtype=np.uint8)
-                    for row, file in zip(decoded, flat, strict=True):
-                        row[...] = self._decode(file.path)
+                    paths = [file.path for file in flat]
+                    decoded = read_all(paths, lambda number: read_image(paths[number]), self.resize)
                     _write(cache, decoded)
-                    images = _read(cache, shape)
+                    images = _read(cache, len(flat))
                     images = decoded if images is None else images
         return LabelledImages(torch.from_numpy(images), torch.from_numpy(labels))
+
+    def _files(self, split: Split) -> "list[list[_File]]":
+        """The files of a split, class by class. Raises UserError."""
+        names, folders = self.class_names, self._class_folders(split)
+        found = [folder.name for folder in folders]
+        if tuple(found) != names:
+            odd = sorted(set(names).symmetric_difference(found))
+            raise UserError(
+                f"{self.root}: train and {split} must have the same class folders, but "
+                f"{_some(odd)} {'is' if len(odd) == 1 else 'are'} in one of them only: add or "
+                "rename the folder."
+            )
+        return [_files(folder) for folder in folders]
 
     def _class_folders(self, split: Split) -> list[Path]:
         folder = self.root / split
         wanted = f"{self.root} must hold train/<class>/ and test/<class>/ folders of images"
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir raises where one may not look)
             raise UserError(f"{folder} is not a folder: {wanted}; give it as --data.source.root.")
-        found = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+        with _said(folder):
+            entries = sorted(f for f in folder.iterdir() if not f.name.startswith("."))
+            # stat: a link to nothing may have been a class
+            found = [f for f in entries if stat.S_ISDIR(f.stat().st_mode)]
         if not found:
             raise UserError(f"{folder} holds no class folders: {wanted}.")
         return found
-
-    def _decode(self, path: str) -> np.ndarray:
-        image = read_image(path)
-        width, height = image.size
-        if (width, height) == (self._side, self._side):
-            return np.asarray(image)
-        if self.resize is None:
-            raise UserError(
-                f"{path} is {width}×{height} pixels and must be {_SIDE}×{_SIDE}: scale it, or "
-                f"have square images scaled with --data.source.resize {_SIDE}."
-            )
-        if width != height:
-            raise UserError(f"{path} is {width}×{height} pixels, not square: crop it.")
-        return np.asarray(image.resize((self._side, self._side), Image.Resampling.LANCZOS))
 
     def _cache(self, split: Split, files: list["_File"]) -> Path:
         """Where the decoded images of exactly these files are, or shall be."""
         where = hashlib.sha256(f"{self.root.absolute()} {split}".encode()).hexdigest()[:12]
         what = hashlib.sha256(repr((_DECODING, self.resize, files)).encode()).hexdigest()[:24]
         return Path(pooch.os_cache("cifar_lightning")) / f"{where}-{what}.npy"
-
-
-def read_image(path: str) -> Image.Image:
-    """Read a picture in any format of Pillow, in RGB, turned as its EXIF says.
-
-    Black stays black and white stays white, whatever the number of bits. Transparent pixels keep
-    the colour that the file gives them; alpha is dropped, as torchvision's ``ImageFolder`` does.
-
-    Raises:
-        UserError: it cannot be read, or its numbers have no white; names it.
-    """
-    try:
-        with Image.open(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a palette with transparency is no reason to worry
-            white = _white(path, file) if file.mode.startswith(("I", "F")) else None
-            picture = ImageOps.exif_transpose(file)
-            if white is not None:
-                return _grey(np.asarray(picture), *white).convert("RGB")
-            if picture.mode == "La":  # Pillow undoes premultiplication in this one step alone
-                picture = picture.convert("LA")
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path} cannot be read as an image ({type(error).__name__}): mend or remove it."
-        ) from error
-
-
-def _white(path: str, file: ImageFile.ImageFile) -> tuple[int, bool]:
-    """The number that stands for white in a picture of wide numbers, and whether it stands for
-    black instead. ``Image.convert`` would make white of everything above 255."""
-    sixteen_bits = file.mode.startswith("I;16") and file.format in _SIXTEEN_BITS
-    # Pillow brings what a PPM calls white to 65535
-    if not sixteen_bits and (file.mode, file.format) != ("I", "PPM"):
-        raise UserError(
-            f"{path} holds numbers (Pillow's mode {file.mode}) of which none is white: "
-            "save it with 8 or 16 bits a channel, as PNG for example."
-        )
-    if isinstance(file, TiffImagePlugin.TiffImageFile):
-        (bits,) = file.tag_v2[TiffImagePlugin.BITSPERSAMPLE]  # 16 or 12
-        kind = file.tag_v2[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION]
-        return 2**bits - 1, kind == 0  # WhiteIsZero
-    return 65535, False
-
-
-def _grey(values: np.ndarray, white: int, inverted: bool) -> Image.Image:
-    """From whole numbers H×W, 0 to ``white``, to 8 bits."""
-    scaled = (values.astype(np.int64) * 255 + white // 2) // white
-    return Image.fromarray((255 - scaled if inverted else scaled).astype(np.uint8))
-
-
-def is_no_image(name: str) -> bool:
-    """Whether a file of this name is passed over: hidden, or left behind by a file manager."""
-    return name.startswith(".") or name.lower() in _NOT_IMAGES
 
 
 class _File(NamedTuple):
@@ -174,29 +132,52 @@ class _File(NamedTuple):
 
 def _files(folder: Path) -> list[_File]:
     found = []
-    with os.scandir(folder) as entries:
+    with _said(folder), os.scandir(folder) as entries:
         for entry in entries:
             if is_no_image(entry.name):
                 continue
+            status = entry.stat()
             if entry.is_dir():
                 raise UserError(
                     f"{entry.path} is a folder within a class: put its images directly into "
                     f"{folder}."
                 )
-            status = entry.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited on for ever
+                raise UserError(f"{entry.path} is no regular file: remove it.")
+            if not os.access(entry.path, os.R_OK, effective_ids=_EFFECTIVE):
+                raise PermissionError(EACCES, os.strerror(EACCES), entry.path)
             found.append(_File(entry.path, status.st_size, status.st_mtime_ns))
     if not found:
         raise UserError(f"{folder} holds no images: put the images of that class there.")
     return sorted(found)
 
 
-def _read(cache: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+@contextmanager
+def _said(folder: Path) -> Iterator[None]:
+    """What cannot be looked at in a folder, in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename or folder
+        to_nothing = isinstance(error, FileNotFoundError) and os.path.islink(path)  # noqa: PTH114
+        reason = "it is a link to nothing" if to_nothing else error.strerror
+        raise UserError(f"{path} cannot be read ({reason}): mend or remove it.") from error
+
+
+def _some(names: list[str]) -> str:
+    """Names in a sentence, of many the first."""
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _read(cache: Path, count: int) -> np.ndarray | None:
     try:
         # mapped: processes share the pages of the file; none writes into them
         images: np.ndarray = np.load(cache, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
+    whole = images.ndim == 4 and len(images) == count and images.dtype == np.uint8
+    return images if whole else None
 
 
 @contextmanager
@@ -214,6 +195,9 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 def _write(cache: Path, images: np.ndarray) -> None:
     """A cache that cannot be written costs time at the next start, and nothing else."""
     part = cache.with_suffix(f".{os.getpid()}.part")
+    if images.nbytes >= _LARGE:
+        size = f"{images.nbytes / 1e6:,.0f} MB"
+        log.info("Keeping %s of decoded images, for the next start: %s", size, cache)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:

@@ -36,34 +36,68 @@ def augmentation_numbers(size: int, each: int, seed: int, epoch: int) -> Tensor:
     return torch.from_numpy(_generator(seed, _AUGMENTATION, epoch).random((size, each)))
 
 
-def stratified_split(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Hold out ``val_size`` images, the same number of each class.
+def stratified_split(labels: Tensor, val_size: int | float, seed: int) -> tuple[Tensor, Tensor]:
+    """Hold out images of every class, and keep at least one of each to train on.
 
     Args:
         labels: int64, N.
-        val_size: how many to hold out; a multiple of the number of classes present.
+        val_size: a number of images, as many of each class as it goes, the first of what is left
+            over from the largest; or a share below 1, of every class the same.
 
     Returns:
         The indices of the images to train on and of those held out, int64, each in rising order.
 
     Raises:
-        ValueError: ``val_size`` cannot be shared out evenly, or would leave a class empty.
+        ValueError: so many cannot be spared.
     """
-    classes = torch.unique(labels)
-    each, remainder = divmod(val_size, len(classes))
-    smallest = int(torch.bincount(labels)[classes].min())
-    if val_size < 0 or remainder or each >= smallest:
-        raise ValueError(
-            f"val_size {val_size} must be a multiple of the {len(classes)} classes and leave "
-            f"images of each to train on (the smallest class has {smallest})"
-        )
+    classes, sizes = torch.unique(labels, return_counts=True)
+    of_each = _shares(sizes, val_size) if isinstance(val_size, float) else _even(sizes, val_size)
     generator = _generator(seed, _SPLIT)
     held_out = torch.zeros(len(labels), dtype=torch.bool)
-    for label in classes:
+    for label, count in zip(classes, of_each.tolist(), strict=True):
         members = torch.nonzero(labels == label).flatten()
-        chosen = torch.from_numpy(generator.permutation(len(members))[:each])
+        chosen = torch.from_numpy(generator.permutation(len(members))[:count])
         held_out[members[chosen]] = True
     return torch.nonzero(~held_out).flatten(), torch.nonzero(held_out).flatten()
+
+
+def _even(sizes: Tensor, count: int) -> Tensor:
+    """How many of ``count`` images each class gives, by its size; int64 K."""
+    _check_spared(sizes, count)
+    given = torch.zeros_like(sizes)
+    while count > 0:
+        spare = sizes - 1 - given
+        each = count // int((spare > 0).sum())
+        if each == 0:  # one more of some classes: those that have the most to spare
+            given[spare.argsort(descending=True, stable=True)[:count]] += 1
+            break
+        more = spare.clamp(max=each)
+        given += more
+        count -= int(more.sum())
+    return given
+
+
+def _shares(sizes: Tensor, share: float) -> Tensor:
+    """How many images each class gives for a share of all; int64 K. A class of one gives none."""
+    exact = share * torch.where(sizes > 1, sizes, 0).double()
+    count = max(1, round(float(exact.sum())))
+    _check_spared(sizes, count)
+    given = torch.minimum(exact.long(), sizes - 1)  # rounded down
+    while (left := count - int(given.sum())) > 0:
+        missing = torch.where(given < sizes - 1, exact - given, -torch.inf)
+        able = min(left, int((given < sizes - 1).sum()))
+        given[missing.argsort(descending=True, stable=True)[:able]] += 1
+    return given
+
+
+def _check_spared(sizes: Tensor, count: int) -> None:
+    """Raises ValueError."""
+    most = int(sizes.sum()) - len(sizes)
+    if count > most:
+        raise ValueError(
+            f"of {int(sizes.sum()):,} training images at most {most:,} can be held out, as one of "
+            f"each of the {len(sizes)} classes must be left to train on"
+        )
 
 
 def shapes_generator(seed: int, split: int) -> np.random.Generator:

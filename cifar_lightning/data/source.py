@@ -3,7 +3,7 @@
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cifar_lightning.errors import UserError
 
-Split = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 
 
 class LabelledImages(NamedTuple):
@@ -38,6 +38,12 @@ class LabelledImages(NamedTuple):
 class Source(ABC):
     """Finds images and labels; knows files, downloads and checksums and nothing of training."""
 
+    splits: Sequence[Split] = ("train", "test")
+    """Those that there are. A source with images of its own to validate on adds "val": then none
+    are held out."""
+    default_val_size: ClassVar[int | float] = 0.1
+    """What is held out of the training images where nobody says: a number, or a share."""
+
     @property
     @abstractmethod
     def class_names(self) -> tuple[str, ...]:
@@ -48,7 +54,7 @@ class Source(ABC):
 
     @abstractmethod
     def load(self, split: Split) -> LabelledImages:
-        """Read one split into memory; the two have images of the same size.
+        """Read one split into memory; all have images of the same size.
 
         Raises:
             UserError: the images are not there or cannot be read; says what to do.
@@ -79,13 +85,14 @@ def check_class_names(source: Source) -> tuple[str, ...]:
     if not isinstance(names, tuple | list) or not names:
         raise UserError(f"{_name(source)}.class_names is {names!r}: it must be a tuple of strings.")
     for name in names:
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or not _is_text(name):
             raise UserError(
-                f"{_name(source)}.class_names has {name!r} among its names: each must be a string, "
-                "and not empty."
+                f"{_name(source)}.class_names has {name!r} among its names: each must be a string "
+                "of Unicode characters, and not empty."
             )
-        if names.count(name) > 1:
-            raise UserError(f"{_name(source)}.class_names has {name!r} twice: rename one of them.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{_name(source)}.class_names has {twice!r} twice: rename one of them.")
     return tuple(names)
 
 
@@ -134,6 +141,15 @@ def read_split(source: Source, split: Split) -> LabelledImages:
             )
     # of what is already on the CPU, of this type and in this order nothing is copied
     return LabelledImages(images.cpu().contiguous(), labels.cpu().long().contiguous())
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written to a file; that of a folder may hold bytes that are no text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _name(source: Source) -> str:

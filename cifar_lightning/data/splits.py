@@ -1,13 +1,16 @@
 """What a source's images are for: training, validation, test."""
 
-from typing import NamedTuple
+import math
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cifar_lightning.data.randomness import stratified_split
-from cifar_lightning.data.source import LabelledImages, Source, read_split
+from cifar_lightning.data.source import LabelledImages, Source, Split, read_split
 from cifar_lightning.errors import UsageError, UserError
+
+ValSize = int | float | Literal["auto"] | None
 
 
 class Subset(NamedTuple):
@@ -28,22 +31,30 @@ class Splits:
 
     Args:
         source: where images and labels come from.
-        val_size: how many training images are held out; 0 validates on the test split.
+        val_size: how many training images are held out, or which share of them; 0 validates on the
+            test split, None on nothing; "auto" on the source's own images for that, or else on as
+            many held out as the source says.
         seed: decides which.
 
     Raises:
         TypeError: the source is none.
+        ValueError: ``val_size`` is no such number.
     """
 
-    def __init__(self, source: Source, val_size: int, seed: int) -> None:
+    def __init__(self, source: Source, val_size: ValSize, seed: int) -> None:
         if not isinstance(source, Source):
             kind = source.__name__ if isinstance(source, type) else f"a {type(source).__name__}"
             raise TypeError(f"data.source is {kind}, but must be a Source, such as CIFAR10()")
+        _check_val_size(val_size)
         self._source = source
-        self._val_size = val_size
+        own = "val" in source.splits
+        by_default = val_size == "auto" and not own
+        self.val_size: ValSize = source.default_val_size if by_default else val_size
+        """As asked for; "auto" is left only where the source has images of its own to validate on.
+        """
+        self._passes_over_own = own and self.val_size not in ("auto", None)
         self._seed = seed
-        self._train: LabelledImages | None = None
-        self._test: LabelledImages | None = None
+        self._read: dict[Split, LabelledImages] = {}
 
     def load(self, stage: str) -> None:
         """Read what ``fit``, ``validate``, ``test`` or ``predict`` needs, and nothing else: the
@@ -53,59 +64,128 @@ class Splits:
             UserError: the images are not there, cannot be read or are not what they must be.
             UsageError: so many images cannot be held out.
         """
-        if self._train is None and (stage == "fit" or (stage != "test" and self._val_size)):
-            train = read_split(self._source, "train")
-            try:
-                self._for_training, self._held_out = stratified_split(
-                    train.labels, self._val_size, self._seed
-                )
-            except ValueError as error:
-                raise UsageError(f"--data.val_size: {error}.") from error
-            self._train = train
-        if self._test is None and (stage == "test" or self._val_size == 0):
-            self._test = read_split(self._source, "test")
-        if self._train is not None and self._test is not None:
-            self._check_same_size(self._train, self._test)
+        needed: list[Split] = ["train"] if stage == "fit" else []
+        needed.append("test" if stage == "test" else self._validated_on)
+        for split in needed:
+            if split not in self._read:
+                read = read_split(self._source, split)
+                if split == "train":
+                    self._hold_out(read.labels)
+                self._read[split] = read
+        self._check_same_size()
 
-    def _check_same_size(self, train: LabelledImages, test: LabelledImages) -> None:
-        sides = train.images.shape[1], test.images.shape[1]
-        if sides[0] != sides[1]:
-            raise UserError(
-                f"{type(self._source).__name__} gives images of {sides[0]} pixels a side to train "
-                f"on and of {sides[1]} in the test split: both must have the same size."
+    def check_own(self) -> None:
+        """Whether images to validate on are not asked for beside the source's own. Raises
+        UsageError."""
+        if self._passes_over_own:
+            raise UsageError(
+                f"--data.val_size {self.val_size}: {type(self._source).__name__} has a validation "
+                "split of its own; leave the option out, or move that split elsewhere."
             )
+
+    def check_validates(self) -> None:
+        """Whether there are images to validate on. Raises UsageError."""
+        if self.val_size is None:
+            raise UsageError("--data.val_size null: there are no images to validate on.")
+
+    @property
+    def _validated_on(self) -> Split:
+        """The split that the validation images are of."""
+        return "val" if self.val_size == "auto" else "test" if self.val_size == 0 else "train"
+
+    def _hold_out(self, labels: Tensor) -> None:
+        size = self.val_size if isinstance(self.val_size, int | float) and self.val_size else 0
+        try:
+            self._for_training, self._held_out = stratified_split(labels, size, self._seed)
+        except ValueError as error:
+            raise UsageError(
+                f"--data.val_size {size}: {error}; null validates on nothing, 0 on the test images."
+            ) from error
+
+    def _check_same_size(self) -> None:
+        sides = {split: read.images.shape[1] for split, read in self._read.items()}
+        for split, side in sides.items():
+            if side != (first := sides.get("train", side)):
+                what = {"test": "test", "val": "validation"}[split]
+                raise UserError(
+                    f"{type(self._source).__name__} gives images of {first} pixels a side to train "
+                    f"on and of {side} in the {what} split: both must have the same size."
+                )
 
     @property
     def description(self) -> str:
         """How many images there are for what, in words."""
-        training, validation = (len(s.indices) for s in (self.training, self.validation))
-        return (
-            f"{len(self._source.class_names)} classes, training on {training:,} images, "
-            f"validating on {validation:,} "
-            + ("held out of them" if self._val_size else "of the test split (as the article does)")
+        classes, training = len(self._source.class_names), len(self.training.indices)
+        words = (
+            f"{classes} class{'es' * (classes > 1)}, training on {training:,} "
+            f"image{'s' * (training > 1)}, "
         )
+        if self.val_size is None:
+            return words + "validating on none"
+        where = {
+            "train": "held out of them",
+            "val": "of the validation split",
+            "test": "of the test split (as the article does)",
+        }
+        return words + (
+            f"validating on {len(self.validation.indices):,} {where[self._validated_on]}"
+        )
+
+    @property
+    def validated_on(self) -> str | None:
+        """Which images the validation images are, in words; None without validation."""
+        if self.val_size is None:
+            return None
+        words = {"train": "held-out training images", "val": "the validation split"}
+        return words.get(self._validated_on, "the test split")
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a training image or label does, or one of the source's own validation split
+        where that is used; after ``load("fit")``."""
+        fingerprint = self._read["train"].fingerprint
+        if self.val_size == "auto":
+            fingerprint += f"; validation: {self._read['val'].fingerprint}"
+        return fingerprint
 
     def to(self, device: torch.device) -> None:
         """Move what was read into the memory of a device."""
-        self._train = self._train and self._train.to(device)
-        self._test = self._test and self._test.to(device)
+        self._read = {split: read.to(device) for split, read in self._read.items()}
 
     @property
     def training(self) -> Subset:
         """What is trained on."""
-        assert self._train is not None
-        return Subset(self._train, self._for_training)
+        return Subset(self._read["train"], self._for_training)
 
     @property
     def validation(self) -> Subset:
-        """What is validated on."""
-        if self._val_size == 0:
-            return self.test
-        assert self._train is not None
-        return Subset(self._train, self._held_out)
+        """What is validated on.
+
+        Raises:
+            UsageError: nothing is.
+        """
+        self.check_validates()
+        if self._validated_on == "train":
+            return Subset(self._read["train"], self._held_out)
+        return self._whole(self._validated_on)
 
     @property
     def test(self) -> Subset:
         """The test split."""
-        assert self._test is not None
-        return Subset(self._test, torch.arange(len(self._test.labels)))
+        return self._whole("test")
+
+    def _whole(self, split: Split) -> Subset:
+        return Subset(self._read[split], torch.arange(len(self._read[split].labels)))
+
+
+def _check_val_size(val_size: object) -> None:
+    """Raises ValueError."""
+    if val_size is None or val_size == "auto":
+        return
+    whole = isinstance(val_size, int) and not isinstance(val_size, bool) and val_size >= 0
+    share = isinstance(val_size, float) and math.isfinite(val_size) and 0 <= val_size < 1
+    if not (whole or share):
+        raise ValueError(
+            f"data.val_size {val_size} must be a number of images, a share below 1, auto, or null "
+            "for no validation"
+        )

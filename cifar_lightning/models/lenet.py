@@ -14,6 +14,8 @@ class LeNet5(Network):
         num_classes: the number of logits.
     """
 
+    image_side = 32
+
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
         self.num_classes = num_classes

@@ -9,3 +9,6 @@ class Network(nn.Module):
     Being of this type lets a network be named on the command line without its module:
     ``AlexNet`` alone would also mean torchvision's.
     """
+
+    image_side: int | None = None
+    """Height and width of the images that it is made for; None if it takes others, too."""

@@ -1,6 +1,7 @@
 """VGG19 for 32×32 images."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cifar_lightning.models.network import Network
 
@@ -12,8 +13,8 @@ class VGG19(Network):
     """VGG19's sixteen convolutions, https://arxiv.org/abs/1409.1556, and one linear layer.
 
     The three linear layers of the original are for 224×224 images: after five poolings a 32×32
-    image is a single vector of 512. With ten classes it has 20,029,514 parameters, with batch
-    norm 20,040,522.
+    image is a single vector of 512; of larger ones the mean is. With ten classes it has 20,029,514
+    parameters, with batch norm 20,040,522.
 
     Args:
         num_classes: the number of logits.
@@ -39,6 +40,7 @@ class VGG19(Network):
         self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(before, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float N×num_classes, of normalised images, float N×3×32×32."""
-        logits: Tensor = self.classifier(self.features(images))
+        """Logits, float N×num_classes, of normalised images, float N×3×H×W, 32×32 or larger."""
+        # of 32×32 pixels one place is left, whose mean is itself
+        logits: Tensor = self.classifier(F.adaptive_avg_pool2d(self.features(images), 1))
         return logits

@@ -51,10 +51,9 @@ class Checkpoints(Checkpoint):
         """The folder of the run; the trainer's log_dir if None."""
         self.config: dict[str, Any] | None = None
         """The run's configuration, plain values; travels in the checkpoints."""
-        self.data: str | None = None
-        """The fingerprint of the training data; travels in the checkpoints."""
-        self.class_names: list[str] | None = None
-        """The names of the classes; travel in the checkpoints, for those who have no data."""
+        self.about_data: dict[str, Any] = {"data": None, "class_names": None}
+        """The fingerprint of the training data, the names of the classes, and ``image_side`` in
+        pixels; travels in the checkpoints, for those who have no data."""
         self.unsaved: str | None = None
         """Why the newest state is not on disk; None when it is."""
         self.in_mid_epoch = False
@@ -169,8 +168,7 @@ class Checkpoints(Checkpoint):
         checkpoint[KEY] = {
             "format": FORMAT,
             "config": self.config,
-            "data": self.data,
-            "class_names": self.class_names,
+            **self.about_data,
             "logs": logs,
             "in_flight": self._in_flight.state(trainer, pl_module),
         }

@@ -85,14 +85,16 @@ class RunConfig:
         self.trainer = _dict(content, "trainer")
         self.network = class_name(self.model.get("net"))
         self.source = class_name(self.data.get("source"))
-        self.image_side = int(_dict(self.data.get("source"), "init_args").get("resize") or 32)
-        """Height and width of the images in pixels."""
         self.mean, self.std = (tuple(self.data.get(name) or ()) for name in ("mean", "std"))
         """What the images are normalised with, of each channel."""
         self.monitor = str(_dict(content, "checkpoints").get("monitor") or "val/acc")
         """The metric that checkpoints are kept for."""
         self.chosen_on_test = self.data.get("val_size") == 0
         """Whether validation was on the test images, as the article does."""
+        self.validates = (
+            self.data.get("val_size", 0) is not None and self.trainer.get("limit_val_batches") != 0
+        )
+        """Whether it was on any images: else no epoch is the best."""
 
     def experiment(self, images: str | None) -> str:
         """Return a text that is equal for runs that differ in the seed alone.

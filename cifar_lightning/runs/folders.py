@@ -13,7 +13,12 @@ from cifar_lightning.runs.checkpoint_io import KEY, read_checkpoint
 from cifar_lightning.runs.config import write_config
 from cifar_lightning.runs.ending import reopen
 from cifar_lightning.runs.loggers import event_files
-from cifar_lightning.runs.record import kept_checkpoints, list_runs, run_number
+from cifar_lightning.runs.record import (
+    best_checkpoint,
+    kept_checkpoints,
+    list_runs,
+    run_number,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +37,18 @@ class LoadedCheckpoint(NamedTuple):
 
     @property
     def ours(self) -> dict[str, Any]:
-        """What this project adds to Lightning's content: format, config, data, class_names, logs;
-        empty if the checkpoint was made without it."""
+        """What this project adds to Lightning's content: format, config, data, class_names,
+        image_side, logs; empty if the checkpoint was made without it."""
         entry: dict[str, Any] = self.content.get(KEY, {})
         return entry
+
+    @property
+    def image_side(self) -> int:
+        """Height and width of the images that it was trained on, in pixels."""
+        # earlier versions did not write it down: there images were 32×32, or scaled
+        source = ((self.ours.get("config") or {}).get("data") or {}).get("source") or {}
+        resize = (source.get("init_args") or {}).get("resize")
+        return int(self.ours.get("image_side") or resize or 32)
 
 
 def logs_folder(root: str | Path | None) -> Path:
@@ -93,6 +106,9 @@ def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
     for run in reversed(list_runs(logs)):
         last, kept = run / "checkpoints" / "last.ckpt", kept_checkpoints(run)
         candidates = kept[:1] if name == "best" else [last] * last.exists() + kept
+        if name == "best" and not kept and (stands_for_it := best_checkpoint(run)) is not None:
+            log.info("%s has no best epoch, as it validates nothing: its last one is used.", run)
+            candidates = [stands_for_it]
         if not candidates:
             why = "no epoch of it has been validated" if last.exists() else "it has no checkpoint"
             passed_over.setdefault(why, []).append(run)

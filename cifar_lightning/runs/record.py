@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import statistics
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,19 @@ def kept_checkpoints(run: Path) -> list[Path]:
     return [file for _, file in sorted(files, key=lambda item: -int(item[0][1]))]
 
 
+def best_checkpoint(run: Path) -> Path | None:
+    """The checkpoint that stands for a run: that of the best epoch, or of a run that validates
+    nothing the last; None if it has none yet.
+    """
+    if kept := kept_checkpoints(run):
+        return kept[0]
+    last = run / "checkpoints" / "last.ckpt"
+    with suppress(OSError, ValueError):  # of what its configuration does not say nothing is known
+        if last.exists() and not read_config(run).validates:
+            return last
+    return None
+
+
 def read_run(folder: Path) -> Run:
     """Read a run's folder, whether finished or not.
 
@@ -106,12 +120,13 @@ def read_run(folder: Path) -> Run:
         config = read_config(folder)
         epochs = _read_epochs(folder / "metrics.csv")
         summary, trainer = read_summary(folder), config.trainer
+        last = None if config.validates else summary.get("global_step", -1)
         if (finished := is_finished(summary)) is None:
             done = max((int(epoch["epoch"]) for epoch in epochs), default=0)
             enough = _reached(trainer.get("max_steps"), summary.get("global_step", -1))
             finished = enough or _reached(trainer.get("max_epochs"), done)
         best = _best(config.monitor, epochs)
-        reports = [_read_report(folder, kind, best) for kind in ("", "_flip_averaged")]
+        reports = [_read_report(folder, kind, best, last) for kind in ("", "_flip_averaged")]
         (test, problem), (flip_averaged, other) = reports
         not_quoted = [sentence for sentence in (problem, other) if sentence]
         status = "running" if _is_locked(folder) else "finished" if finished else "interrupted"
@@ -133,10 +148,11 @@ def _best(monitor: str, epochs: list[dict[str, float]]) -> dict[str, float] | No
 
 
 def _read_report(
-    folder: Path, kind: str, best: dict[str, float] | None
+    folder: Path, kind: str, best: dict[str, float] | None, last: int | None
 ) -> tuple[float | None, str | None]:
     """The accuracy that a test's report gives; if it is not of the checkpoint that is the run's
-    best by now, None and a sentence that says so.
+    best by now (or its last, of the step ``last``, if that stands for it), None and a sentence
+    that says so.
 
     A run may have gone on since it was tested, and earlier versions let a test of any checkpoint
     overwrite the report.
@@ -146,7 +162,10 @@ def _read_report(
     if not report:
         return None, None
     tested = Path(str(report.get("checkpoint"))).name
-    if kept := kept_checkpoints(folder):
+    if last is not None:
+        is_best = tested == "last.ckpt" and report.get("global_step") == last
+        name = f"last.ckpt of step {last}"
+    elif kept := kept_checkpoints(folder):
         is_best, name = tested == kept[0].name, kept[0].name
     else:  # they may have been deleted since
         begins = f"epoch={int(best['epoch']) - 1}-" if best else "no checkpoint"

@@ -3,12 +3,11 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from cifar_lightning.data import ImageFolder
+from cifar_lightning.data import ImageFolder, image_folder, read_image
 from cifar_lightning.errors import UserError
 
 
@@ -68,23 +67,28 @@ def test_exif_rotation(folder: Path) -> None:
 def test_resize_on_request(folder: Path) -> None:
     path = folder / "train/dots/0.png"
     Image.new("RGB", (64, 64), (7, 8, 9)).save(path)
-    with pytest.raises(UserError, match=r"0\.png is 64×64 .* --data\.source\.resize 32"):
+    with pytest.raises(UserError, match=r"0\.png is 64×64: all .* --data\.source\.resize 32"):
         ImageFolder(folder).load("train")
     assert ImageFolder(folder, resize=32).load("train").images[0, 0, 0].tolist() == [7, 8, 9]
-    Image.new("RGB", (64, 32)).save(path)
+    wide = Image.new("RGB", (64, 32))
+    wide.paste((9, 9, 9), (16, 0, 48, 32))  # the square in the middle
+    wide.save(path)
     with pytest.raises(UserError, match=r"0\.png is 64×32 pixels, not square"):
-        ImageFolder(folder, resize=32).load("train")
+        ImageFolder(folder).load("train")
+    for side in (32, 16):
+        image = ImageFolder(folder, resize=side).load("train").images[0]
+        assert image.shape == (side, side, 3)
+        assert image.unique().tolist() == [9]
 
 
 def test_decoded_once_until_a_file_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
-    decode = ImageFolder._decode
 
-    def watched(self: ImageFolder, path: str) -> np.ndarray:
+    def watched(path: str) -> Image.Image:
         decoded.append(Path(path).name)
-        return decode(self, path)
+        return read_image(path)
 
-    monkeypatch.setattr(ImageFolder, "_decode", watched)
+    monkeypatch.setattr(image_folder, "read_image", watched)
     first = ImageFolder(folder).load("train")
     again = ImageFolder(folder).load("train")
     assert len(decoded) == 12
@@ -102,13 +106,12 @@ def test_processes_decode_once_and_share_the_memory(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[str] = []
-    decode = ImageFolder._decode
 
-    def watched(self: ImageFolder, path: str) -> np.ndarray:
+    def watched(path: str) -> Image.Image:
         decoded.append(path)
-        return decode(self, path)
+        return read_image(path)
 
-    monkeypatch.setattr(ImageFolder, "_decode", watched)
+    monkeypatch.setattr(image_folder, "read_image", watched)
     with ThreadPoolExecutor(4) as threads:
         loaded = list(threads.map(lambda _: ImageFolder(folder).load("train"), range(4)))
     assert len(decoded) == 12

@@ -31,6 +31,18 @@ def test_every_shape(net_class: type[Network]) -> None:
     assert seen == SHAPES[net_class]
 
 
+@pytest.mark.parametrize("net", [VGG19(), ResNet18()])
+def test_larger_images(net: Network) -> None:
+    with torch.no_grad():
+        assert net.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 10)
+
+
+def test_vgg19_averages_nothing_of_small_images() -> None:
+    net, images = VGG19().eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(net(images), net.classifier(net.features(images)))
+
+
 # VGG19 and ResNet-18: torchvision's vgg19().features, vgg19_bn().features and resnet18 less what is
 # built differently here: a linear layer of 5,130; a first convolution of 3×3 instead of 7×7.
 @pytest.mark.parametrize(

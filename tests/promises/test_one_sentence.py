@@ -23,6 +23,7 @@ FILES = {
 }
 
 COSINE = ("--model.lr_scheduler", "CosineAnnealingLR")
+PLATEAU = ("--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau")
 
 
 # arguments, what the sentence must hold, exit status
@@ -80,11 +81,22 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("fit", "--data.batch_size", "1.5"), ("--data.batch_size 1.5", "int"), 2),
     ((*FIT, "--data.batch_size", "0"), ("data.batch_size 0",), 2),
     ((*FIT, "--data.batch_size", "-64"), ("data.batch_size -64",), 2),
-    ((*FIT, "--data.batch_size", "1000000000"), ("--data.batch_size 1000000000", "250"), 2),
-    ((*FIT, "--data.val_size", "2.5"), ("--data.val_size 2.5", "int"), 2),
+    ((*FIT, "--data.val_size", "2.5"), ("data.val_size 2.5", "a share below 1"), 2),
+    ((*FIT, "--data.val_size", "some"), ("--data.val_size some", "int or float"), 2),
+    ((*FIT, "--data.val_size", "0.99"), ("--data.val_size 0.99", "at most 290"), 2),
+    ((*FIT, "--data.val_size", "true"), ("--data.val_size",), 2),
+    ((*FIT, "--data.val_size", "null", "--trainer.callbacks", "EarlyStopping",
+      "--trainer.callbacks.monitor", "val/loss"), ("--data.val_size null", "val/loss"), 2),
+    ((*FIT, "--data.val_size", "null", *PLATEAU), ("--data.val_size null", "waits for"), 2),
+    ((*FIT, "--trainer.limit_val_batches", "0", *PLATEAU), ("limit_val_batches 0:",), 2),
+    (("fit", "--data.source", "Torchvision", "--data.source.name", "CIFAR1000"),
+     ("data.source.name CIFAR1000", "did you mean CIFAR100?"), 2),
+    (("fit", "--data.source", "Torchvision", "--data.source.name", "CocoDetection"),
+     ("data.source.name CocoDetection", "MNIST"), 2),
+    (("fit", "--data.source", "Torchvision", "--data.source.name", "EMNIST"),
+     ("data.source.options {}", "split"), 2),
     ((*FIT, "--data.source.root", "x"), ("no option --data.source.root",), 2),
-    ((*FIT, "--data.val_size", "-50"), ("--data.val_size", "-50"), 2),
-    ((*FIT, "--data.val_size", "33"), ("--data.val_size", "33", "10 classes"), 2),
+    ((*FIT, "--data.val_size", "-50"), ("data.val_size -50",), 2),
     ((*FIT, "--data.val_size", "300"), ("--data.val_size", "300"), 2),
     ((*FIT, "--data.std", "[0,0,0]"), ("data.std [0.0, 0.0, 0.0]",), 2),
     ((*FIT, "--data.mean", "[1,2]"), ("data.mean [1.0, 2.0]",), 2),
