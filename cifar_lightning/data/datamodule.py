@@ -21,7 +21,7 @@ from cifar_lightning.errors import UsageError
 
 
 class CIFAR10DataModule(LightningDataModule):
-    """CIFAR-10, or any source of 32×32 images, held in memory and served in whole batches.
+    """CIFAR-10, or any source of square images, held in memory and served in whole batches.
 
     A split is one uint8 tensor; batches are taken from it by index, and a trainer has them
     augmented and normalised on the device. A batch is (images, labels), float32 N×3×H×W and int64
@@ -36,9 +36,8 @@ class CIFAR10DataModule(LightningDataModule):
     Args:
         source: where images and labels come from.
         batch_size: the global batch: images in an optimizer step, over all devices together.
-        val_size: training images held out for validation: a number, as many of each class as it
-            goes, or a share of each. 0 validates on the test split, as the article does, None on
-            nothing. "auto" is the source's own validation split, or else its own val_size.
+        val_size: training images held out for validation, as many of each class as it goes, or a
+            share of each; for 0 the test split, None nothing, "auto" what the source has or says.
         seed: decides which images are held out and the order of every epoch.
         mean: subtracted from each channel, on the scale where pixels go from 0 to 1.
         std: each channel is divided by it after that.
