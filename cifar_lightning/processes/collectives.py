@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
@@ -40,6 +41,8 @@ def abort() -> None:
     """End the connection whatever the others do. After an error they may be waiting for this one
     or be gone, and leaving properly would let pending exchanges finish: it could wait for ever."""
     if dist.is_initialized():
+        for exchange in _exchanges:
+            exchange.drop()  # what is on its way holds the connection open, and nobody would notice
         dist.distributed_c10d._abort_process_group()
         _control.cache_clear()
 
@@ -91,6 +94,9 @@ def in_order(parts: list[Tensor]) -> list[Tensor]:
     return [part for batch in zip(*everyone, strict=True) for part in batch]
 
 
+_exchanges: WeakSet["AsyncAllReduceMax"] = WeakSet()
+
+
 class AsyncAllReduceMax:
     """Numbers that all processes act upon at the same step: the largest that any of them has.
 
@@ -100,6 +106,11 @@ class AsyncAllReduceMax:
 
     def __init__(self) -> None:
         self._pending: tuple[Tensor, Any] | None = None
+        _exchanges.add(self)
+
+    def drop(self) -> None:
+        """Forget what is on its way."""
+        self._pending = None
 
     def exchange(self, *numbers: int) -> tuple[int, ...]:
         """Give own numbers, at least 0; returns the largest of those given one call before."""

@@ -64,7 +64,10 @@ def launch(trainer: Trainer) -> Iterator[None]:
         raise
     except Exception as error:  # no patience: they have nothing to save
         if _is_lost_connection(error):
-            raise ProcessLostError(_what_ended(children)) from error
+            lost = ProcessLostError(_what_ended(children))
+            if is_said(lost):  # asked here: the record goes with the connection
+                sys.exit(lost.exit_status)
+            raise lost from error
         if is_said(error):
             sys.exit(getattr(error, "exit_status", 1))
         if not isinstance(error, UserError):
