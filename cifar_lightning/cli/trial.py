@@ -70,8 +70,8 @@ class _Trial:
         model = self._model
         training = model.training
         model.eval()
-        held_out = self._data.splits.validation
-        images, labels = self._batch(held_out if len(held_out.indices) else None)
+        validates = self._data.val_size is not None
+        images, labels = self._batch(self._data.splits.validation if validates else None)
         with torch.no_grad():
             logits, loss = self._pass(images, labels)
             self._check_mean(loss, logits, labels)
@@ -81,7 +81,7 @@ class _Trial:
                 values = model.metrics.compute("val/{}")
         model.metrics.reset(torch.device("cpu"))
         model.train(training)
-        if self._trainer.limit_val_batches and len(held_out.indices):
+        if self._trainer.limit_val_batches and validates:
             self._logged |= values.keys() | {"gap/acc"}
             self._logged |= {f"val_acc/{name}" for name in self._data.source.class_names}
             self._logged |= set() if model.label_smoothing else {"gap/loss"}
