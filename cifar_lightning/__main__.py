@@ -6,23 +6,26 @@ import sys
 import threading
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 
 from cifar_lightning.commands.names import HELP
-from cifar_lightning.errors import UserError, process_number
+from cifar_lightning.errors import FailedError, UserError, process_number
 from cifar_lightning.processes.signals import Interrupted, stop_at_once
 
 
 def main() -> None:
     """The entry point.
 
-    Exit status: 0 done; 1 failed, with a sentence on standard error; 2 wrong usage; 130 after
-    Ctrl-C and 143 after SIGTERM.
+    Exit status: 0 done; 1 failed, with a sentence on standard error, and the traceback where the
+    user's own code raised; 2 wrong usage; 130 after Ctrl-C and 143 after SIGTERM.
     """
     try:
         # read when torch is imported: its sockets complain of every process that has ended
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         stop_at_once()
         _quiet()
+        if str(Path.cwd()) not in sys.path:  # as `python -m` has it, and `cifar-lightning` not
+            sys.path.insert(0, str(Path.cwd()))
         # after the handlers: importing torch takes seconds, in which Ctrl-C is as likely as later
         _run(sys.argv[1:])
     except BrokenPipeError:
@@ -33,11 +36,12 @@ def main() -> None:
         if process_number() == 0:
             print(f"\nStopped by {interrupted}.", file=sys.stderr)
         sys.exit(interrupted.exit_status)
-    except UserError as error:
+    except Exception as error:
         if os.environ.get("CIFAR_LIGHTNING_TRACEBACK"):
             raise
-        _say(error)
-        sys.exit(error.exit_status)
+        failure = error if isinstance(error, UserError) else FailedError(error)
+        _say(failure)
+        sys.exit(failure.exit_status)
 
 
 def _say(error: UserError) -> None:
@@ -50,7 +54,11 @@ def _say(error: UserError) -> None:
     text = str(error)
     if "\n" not in text and not text.endswith((".", "!", "?", ")", "]")):
         text += "."  # what a constructor of somebody else raised
+    if isinstance(error, FailedError):
+        text += error.keep_traceback()
     print(f"cifar_lightning: {which}{text}", file=sys.stderr)
+    if isinstance(error, FailedError) and error.own_traceback:
+        print(error.own_traceback, end="", file=sys.stderr)
 
 
 def _run(argv: list[str]) -> None:

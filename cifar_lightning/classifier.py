@@ -10,7 +10,6 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifar_lightning.data.batches import Share, images_and_labels
 from cifar_lightning.lightning_internals import has_trainer, is_made_by_cli, skip_idle_hooks
@@ -18,8 +17,10 @@ from cifar_lightning.meter import TrainingMeter
 from cifar_lightning.metrics import EvaluationMetrics, MetricCallable
 from cifar_lightning.models import Network
 from cifar_lightning.models.initialisation import kaiming_
+from cifar_lightning.models.weights import Taken, start_from
+from cifar_lightning.optimizers.parameters import make_optimizer
 from cifar_lightning.processes.collectives import world_size
-from cifar_lightning.schedules import check_schedule, make_schedule
+from cifar_lightning.schedules import check_schedule, with_schedule
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class ImageClassifier(LightningModule):
         loss: from logits N×K and labels N to a mean over the images; cross-entropy by default.
         metrics: further metrics of probabilities N×K and labels N, each made from the number of
             classes, as those of torchmetrics.classification are; logged as ``val/<class>``.
+        weights: a checkpoint or saved ``state_dict`` that a new run starts from, where it fits.
         num_classes: K; by default the network's own ``num_classes``, 10 if it does not say.
 
     Raises:
@@ -80,15 +82,11 @@ class ImageClassifier(LightningModule):
         flip_averaging: bool = False,
         loss: nn.Module | None = None,
         metrics: list[MetricCallable] | MetricCallable | None = None,
+        weights: str | None = None,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"model.label_smoothing {label_smoothing} must be at least 0, below 1")
-        if loss is not None and label_smoothing:
-            raise ValueError(
-                "model.label_smoothing belongs to the default loss: leave one of them out."
-            )
+        _check_smoothing(label_smoothing, loss)
         arguments = lr_scheduler.keywords if isinstance(lr_scheduler, partial) else {}
         check_schedule(lr_scheduler is not None, arguments, lr_scheduler_interval, warmup)
         # From the command line these come as plain descriptions, by which load_from_checkpoint
@@ -111,6 +109,8 @@ class ImageClassifier(LightningModule):
         self.meter = TrainingMeter()
         num_classes = num_classes or int(getattr(net, "num_classes", 10))
         self.metrics = EvaluationMetrics(num_classes, metrics)
+        self.weights = weights
+        self.taken: Taken | None = None  # over from weights
         self.validated_at = -1
         """The step of the newest validation; -1 before the first."""
 
@@ -147,21 +147,21 @@ class ImageClassifier(LightningModule):
         loss: Tensor = self.loss(logits, labels)
         return loss
 
-    def configure_optimizers(self) -> Any:
-        optimizer = self.new_optimizer(self.net)
-        if self._make_lr_scheduler is None:
-            return optimizer
-        # without a trainer only to see whether it can be made
-        steps = self.trainer.estimated_stepping_batches if has_trainer(self) else 1000
-        scheduler = make_schedule(self._make_lr_scheduler, optimizer, steps, self._warmup)
-        config = {"scheduler": scheduler, "interval": self._lr_scheduler_interval}
-        return {"optimizer": optimizer, "lr_scheduler": {**config, **_monitored(scheduler)}}
+    def configure_optimizers(self, steps: float | None = None) -> Any:
+        """Optimizer and schedule for a run of so many steps; by default as many as it has."""
+        if steps is None and self._make_lr_scheduler is not None:
+            # without a trainer only to see whether it can be made
+            steps = self.trainer.estimated_stepping_batches if has_trainer(self) else 1000
+        schedule = self._make_lr_scheduler, self._lr_scheduler_interval, steps or 0, self._warmup
+        return with_schedule(self.new_optimizer(self.net), *schedule)
 
     def new_optimizer(self, net: nn.Module) -> Optimizer:
-        """An optimizer of a network's parameters and those of the loss."""
-        return _in_groups(self._make_optimizer, [*net.parameters(), *self.loss.parameters()])
+        """An optimizer of the parameters of a network and of the loss."""
+        return make_optimizer(self._make_optimizer, net, self.loss)
 
     def on_fit_start(self) -> None:
+        if self.weights is not None and self.taken is None:
+            self.taken = start_from(self.net, self.weights)
         skip_idle_hooks(self.trainer)
         if self.compile_mode is not None:
             self.net.compile(mode=self.compile_mode)  # in place: names of weights stay
@@ -198,6 +198,7 @@ class ImageClassifier(LightningModule):
         checkpoint[_LOSS] = type(self.loss).__name__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.weights = None  # it has some of its own now
         if (state := checkpoint.get(_METER) or _older_state(checkpoint)) is not None:
             self.meter.load(state)
         _compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)
@@ -225,13 +226,6 @@ def _default_optimizer(parameters: Any) -> Optimizer:
     return optimizer
 
 
-def _monitored(scheduler: Any) -> dict[str, str]:
-    """By which metric a scheduler steps, if it does by one."""
-    if not isinstance(scheduler, ReduceLROnPlateau):
-        return {}
-    return {"monitor": getattr(scheduler, "monitor", "val/loss")}
-
-
 def _gaps(means: dict[str, Tensor], now: dict[str, Tensor], smoothed: bool) -> dict[str, Tensor]:
     """By how much training images do better, where the metrics of validation are logged."""
     if "val/loss" not in now:
@@ -240,15 +234,13 @@ def _gaps(means: dict[str, Tensor], now: dict[str, Tensor], smoothed: bool) -> d
     return {**loss, "gap/acc": means["train/acc_epoch"] - now["val/acc"]}
 
 
-def _in_groups(make: OptimizerCallable, parameters: list[nn.Parameter]) -> Optimizer:
-    """An optimizer of two groups where it knows weight decay: weights, and biases and scales, which
-    do not decay. Whether there is any decay now is no matter of their number."""
-    optimizer = make(parameters)
-    if "weight_decay" not in optimizer.defaults:
-        return optimizer
-    weights = [p for p in parameters if p.ndim > 1]
-    vectors = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
-    return make([{"params": weights}, vectors])
+def _check_smoothing(share: float, loss: nn.Module | None) -> None:
+    if not 0 <= share < 1:
+        raise ValueError(f"model.label_smoothing {share} must be at least 0, below 1")
+    if loss is not None and share:
+        raise ValueError(
+            "model.label_smoothing belongs to the default loss: leave one of them out."
+        )
 
 
 def _share_of_mean(loss: Tensor, logits: Tensor, images: int) -> Tensor:

@@ -1,6 +1,15 @@
-"""What a person can put right: shown as one sentence, without a traceback."""
+"""What goes wrong, in one sentence; and which part of a traceback is of the user's own code."""
 
 import os
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PYTHON = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
+_LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parent, *_PYTHON))
+_LONGEST = 400  # characters of what an exception says
 
 
 class UserError(Exception):
@@ -20,6 +29,102 @@ class UsageError(UserError):
     """The command line asks for what cannot be."""
 
     exit_status = 2
+
+
+class FailedError(UserError):
+    """Something was raised that nobody has foreseen: by code of the user's own, by a library or by
+    this program.
+
+    The message is what the exception says; of the user's own code it says where.
+
+    Args:
+        error: what was raised.
+        about: the option or the thing that it is about, if that is known.
+        run: the folder of the run, if there is one by now.
+    """
+
+    def __init__(self, error: BaseException, about: str = "", run: Path | None = None) -> None:
+        self.error = error
+        self.run = run
+        self.own_traceback = own_traceback(error)
+        """The traceback from the user's own file on; None if none is in it."""
+        said = words(error)
+        text = f"{about}: " * bool(about) + type(error).__name__ + f": {said}" * bool(said)
+        if (where := _place(error)) is not None:
+            text += f" ({where})"
+        super().__init__(text.removesuffix(".") + ".")
+
+    def keep_traceback(self) -> str:
+        """Add the whole traceback to ``traceback.txt`` in the run's folder. Returns the sentences
+        that are to follow the message: where it is, and which checkpoint is there."""
+        if self.run is None:
+            hint = " Set CIFAR_LIGHTNING_TRACEBACK=1 to see where."
+            return "" if self.own_traceback else hint
+        path, last = self.run / "traceback.txt", self.run / "checkpoints" / "last.ckpt"
+        sentences = ""
+        try:
+            with path.open("a") as file:
+                file.writelines(traceback.format_exception(self.error))
+            sentences = f" The whole traceback is in {path}."
+        except OSError:  # the disk may be what failed
+            pass
+        return sentences + f" The last checkpoint is {last}." * last.exists()
+
+
+@contextmanager
+def answered(run: Callable[[], Path | None]) -> Iterator[None]:
+    """Turn what nobody has foreseen into a FailedError, with the folder that the run has then."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise FailedError(error, run=run()) from error
+
+
+def words(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def own_traceback(error: BaseException) -> str | None:
+    """The traceback of an exception, and of those behind it, from the first file on that is neither
+    ours nor a library's; None if no such file is in it."""
+    if not _own_frames(error):
+        return None
+    whole = part = traceback.TracebackException.from_exception(error)
+    while True:
+        own = [place for place, frame in enumerate(part.stack) if is_own(frame.filename)]
+        del part.stack[: own[0]]
+        behind = part.__cause__ or part.__context__
+        if behind is None or not any(is_own(frame.filename) for frame in behind.stack):
+            part.__cause__ = part.__context__ = None
+            return "".join(whole.format())
+        part = behind
+
+
+def is_own(file: str) -> bool:
+    """Whether a file of code is the user's own: neither ours, nor a library's, nor Python's."""
+    return not file.startswith(("<", *_LIBRARIES)) and "-packages" not in file
+
+
+def own_place(file: str, line: int | None) -> str:
+    """A line of a file, as one says it; from the current folder if the file is in it."""
+    path = Path(file)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return f"{path}, line {line}"
+
+
+def _place(error: BaseException) -> str | None:
+    frames = _own_frames(error)
+    return own_place(frames[-1].filename, frames[-1].lineno) if frames else None
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if is_own(frame.filename)]
 
 
 def process_number() -> int:

@@ -118,6 +118,7 @@ class TrainingMeter:
     def __init__(self) -> None:
         self.window = LossAccuracyMeter()
         self.epoch = LossAccuracyMeter()
+        self._counted = -1  # the batch of the newest update
         self.is_log_step = False
         """Whether the step at hand is one of those that are logged."""
         self.step_metrics: dict[str, Tensor | float] = {}
@@ -137,6 +138,9 @@ class TrainingMeter:
     ) -> None:
         """Add a batch: its mean loss, float logits N×K and int64 labels N; at a step that is
         logged, close the window."""
+        if batch_idx == self._counted:
+            return  # L-BFGS asks for the loss of a batch several times
+        self._counted = batch_idx
         self.window.update(loss, logits, labels)
         every = trainer.log_every_n_steps
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
@@ -163,6 +167,7 @@ class TrainingMeter:
         Not by ``self.log``, which takes 0.4 ms a value (Lightning 2.6 looks through everything that
         belongs to the metric for tensors to move to a device).
         """
+        self._counted = -1
         if not self.is_log_step:
             return
         self.read()

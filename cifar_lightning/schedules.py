@@ -4,7 +4,13 @@ from functools import partial
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
 _LENGTHS = ("T_max", "total_iters", "total_steps")
 
@@ -67,3 +73,27 @@ def make_schedule(make: Any, optimizer: Optimizer, steps: float, warmup: float) 
         )
     rise = LinearLR(optimizer, start_factor=1 / warm, total_iters=warm)
     return SequentialLR(optimizer, [rise, schedule], milestones=[warm])
+
+
+def with_schedule(
+    optimizer: Optimizer, make: Any, interval: str, steps: float, warmup: float
+) -> Any:
+    """An optimizer and its schedule, as Lightning takes them.
+
+    Args:
+        optimizer: the optimizer.
+        make: makes the schedule from it; None for none.
+        interval: whether the schedule steps after each ``epoch`` or each ``step``.
+        steps: as ``make_schedule`` takes them.
+        warmup: likewise.
+
+    Raises:
+        ValueError: as of ``make_schedule``.
+    """
+    if make is None:
+        return optimizer
+    scheduler = make_schedule(make, optimizer, steps, warmup)
+    config: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
+    if isinstance(scheduler, ReduceLROnPlateau):
+        config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+    return {"optimizer": optimizer, "lr_scheduler": config}

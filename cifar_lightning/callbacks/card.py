@@ -14,6 +14,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.models.cost import count_parameters, flops_per_image
+from cifar_lightning.models.weights import Taken
 from cifar_lightning.runs.checkpoints import Checkpoints
 from cifar_lightning.runs.config import RunConfig
 from cifar_lightning.runs.files import write_json
@@ -29,7 +30,8 @@ class Card(Callback):
 
     ``card.json``: command, started (ISO 8601, local time), versions, device, numerics (of an NVIDIA
     GPU), git (commit, clean; null outside a checkout), data (source, images), network (name,
-    parameters, flops_per_image: a multiplication and an addition are two).
+    parameters, flops_per_image: a multiplication and an addition are two),
+    weights (of a run that started from some: file, sha256, taken, fresh, unused).
     """
 
     def __init__(self, data: CIFAR10DataModule) -> None:
@@ -56,6 +58,7 @@ class Card(Callback):
         net = pl_module.net
         assert isinstance(net, torch.nn.Module)
         side = self._data.image_side
+        taken = getattr(pl_module, "taken", None)
         return {
             "command": shlex.join(["python", "-m", "cifar_lightning", *sys.argv[1:]]),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -73,6 +76,7 @@ class Card(Callback):
                 "parameters": count_parameters(net),
                 "flops_per_image": flops_per_image(net, side),
             },
+            **({"weights": taken.facts()} if isinstance(taken, Taken) else {}),
         }
 
 

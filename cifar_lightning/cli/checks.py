@@ -1,7 +1,6 @@
 """Checks of what would fail later, made before a run begins."""
 
 import inspect
-import math
 import os
 from shutil import which
 from typing import Any
@@ -12,15 +11,18 @@ from pytorch_lightning.accelerators import CPUAccelerator, CUDAAccelerator, MPSA
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from cifar_lightning import lightning_internals
 from cifar_lightning.classifier import ImageClassifier
+from cifar_lightning.cli import own_parts
 from cifar_lightning.cli.numerics import chosen_by_timing, uses_cuda_graphs
 from cifar_lightning.cli.ranges import check_time
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.data.source import check_class_names
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.models import AlexNet
+from cifar_lightning.runs.checkpoints import Checkpoints
 from cifar_lightning.runs.folders import LoadedCheckpoint
 from cifar_lightning.schedules import spans_run
 
@@ -43,9 +45,14 @@ def check_together(
     check_compiler(trainer, model.compile_mode)
     check_repeatable(trainer, model.compile_mode, config["trainer"].get("deterministic"))
     check_processes(trainer, model, data)
-    check_num_classes(model, data, config["model"]["net"].get("init_args", {}).get("num_classes"))
+    check_num_classes(config["model"]["net"], data)
     if found is not None:
         check_weights(model, found)
+
+
+def checkpoints_of(trainer: Trainer) -> Checkpoints:
+    """The trainer's callback that takes checkpoints."""
+    return next(c for c in trainer.callbacks if isinstance(c, Checkpoints))
 
 
 def check_precision(trainer: Trainer, asked: str | int | None) -> None:
@@ -90,10 +97,11 @@ def check_callbacks(trainer: Trainer, data: CIFAR10DataModule) -> None:
     """Whether a run that validates nothing has what waits for validations. Raises UsageError."""
     for callback in trainer.callbacks:
         if isinstance(callback, EarlyStopping):
-            _check_monitor(trainer, data, "EarlyStopping", callback.monitor)
+            check_validated(trainer, data, "EarlyStopping", callback.monitor)
 
 
-def _check_monitor(trainer: Trainer, data: CIFAR10DataModule, who: str, monitor: str) -> None:
+def check_validated(trainer: Trainer, data: CIFAR10DataModule, who: str, monitor: str) -> None:
+    """Whether anything is validated, where somebody waits for that. Raises UsageError."""
     without = "--data.val_size null" if data.val_size is None else "--trainer.limit_val_batches 0"
     if (data.val_size is None or trainer.limit_val_batches == 0) and monitor.startswith("val"):
         raise UsageError(
@@ -163,10 +171,20 @@ def check_processes(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataM
         )
 
 
-def check_num_classes(model: ImageClassifier, data: CIFAR10DataModule, asked: int | None) -> None:
-    """Whether a number of classes asked for by hand is that of the data. Raises UsageError."""
-    name = type(model.net).__name__
-    parameter = inspect.signature(type(model.net)).parameters.get("num_classes")
+def check_num_classes(net: dict[str, Any], data: CIFAR10DataModule) -> None:
+    """Whether a network takes the number of classes, and what is asked for by hand is that of the
+    data. Raises UsageError.
+
+    Args:
+        net: class or function as ``class_path``, its arguments as ``init_args``.
+        data: the data.
+    """
+    made, asked = own_parts.find(net["class_path"]), net.get("init_args", {}).get("num_classes")
+    name = made.__name__
+    parameters = inspect.signature(made).parameters
+    parameter = parameters.get("num_classes")
+    if parameter is None and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return  # a function that hands it on, or does not: trying the network tells
     if parameter is None:
         raise UsageError(
             f"--model.net {name}: a network must take the number of classes as its argument "
@@ -214,54 +232,19 @@ def check_images(fingerprint: str | None, found: LoadedCheckpoint) -> None:
 def check_weights(model: ImageClassifier, found: LoadedCheckpoint) -> None:
     """Whether the checkpoint's weights are those of this network. Raises UserError."""
     own, theirs = (
-        {name: tuple(w.shape) for name, w in state.items() if name.startswith("net.")}
+        {
+            name: None if is_lazy(w) else tuple(w.shape)
+            for name, w in state.items()
+            if name.startswith("net.")
+        }
         for state in (model.state_dict(), found.content["state_dict"])
     )
     for name in sorted(own.keys() | theirs.keys()):
+        if name in own and name in theirs and own[name] is None:
+            continue  # of a layer that takes its size from what is put into it
         if own.get(name) != theirs.get(name):
             raise UserError(
                 f"{found.path} holds another network than {type(model.net).__name__} for "
                 f"{getattr(model.net, 'num_classes', 'these')} classes: {name} is "
                 f"{theirs.get(name, 'not there')} instead of {own.get(name, 'not there')}."
             )
-
-
-def check_network(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -> None:
-    """Whether network, images, optimizer and schedule fit together. Raises UsageError."""
-    name = type(model.net).__name__
-    image = data.splits.training.take(slice(1)).images
-    training = model.net.training
-    model.net.eval()
-    try:
-        with torch.no_grad():
-            logits = model.net(data.normalise(image))
-    except RuntimeError as error:
-        side, fits = data.image_side, getattr(model.net, "image_side", None)
-        if fits in (None, side):
-            reason = str(error)
-        else:
-            scaled = "--data.source.resize" if hasattr(data.source, "resize") else "a source of"
-            reason = f"it takes {fits}×{fits}; give {scaled} {fits}, or another network."
-        raise UsageError(
-            f"--model.net {name} cannot take images of {side}×{side} pixels: {reason}"
-        ) from error
-    finally:
-        model.net.train(training)
-    if logits.shape != (1, data.num_classes):
-        raise UsageError(
-            f"--model.net {name} gives {tuple(logits.shape[1:])} outputs for an image, but the "
-            f"data have {data.num_classes} classes."
-        )
-    try:
-        configured = model.configure_optimizers()
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"--model.optimizer, --model.lr_scheduler: {error}") from error
-    optimizer = configured
-    if isinstance(configured, dict):
-        optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]
-        name = type(schedule["scheduler"]).__name__
-        _check_monitor(trainer, data, name, schedule.get("monitor", ""))
-    for group in optimizer.param_groups:
-        lr = float(group.get("initial_lr", group["lr"]))  # a schedule may begin at 0
-        if not (math.isfinite(lr) and lr > 0):
-            raise UsageError(f"--model.optimizer.lr {lr:g} must be a finite number above 0.")

@@ -17,13 +17,16 @@ def check_config(path: str) -> None:
     """Whether a config file says what it seems to say, and the files that it includes do.
 
     Raises:
-        UsageError: it is empty; an alias in it stands for what it is part of; a key stands twice;
-            a number is another than it looks.
+        UsageError: it is empty, or not in UTF-8; an alias in it stands for what it is part of; a
+            key stands twice; a number is another than it looks.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
         document = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UsageError(f"--config {path}, line {line}: save the file as UTF-8.") from error
+    except (OSError, yaml.YAMLError):
         return  # jsonargparse says it well
     if document is None:
         raise UsageError(f"--config {path} is empty: leave it out, or put options into it.")

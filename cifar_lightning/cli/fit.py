@@ -10,10 +10,12 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from cifar_lightning.classifier import ImageClassifier
-from cifar_lightning.cli.checks import check_images, check_network
+from cifar_lightning.cli.checks import check_images, checkpoints_of
 from cifar_lightning.cli.ranges import check_batches
+from cifar_lightning.cli.trial import materialise, try_out
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import DivergedError, UserError
+from cifar_lightning.models.weights import start_from
 from cifar_lightning.processes import slurm
 from cifar_lightning.processes.collectives import all_gather, broadcast
 from cifar_lightning.processes.signals import Interrupted
@@ -58,8 +60,11 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
     }
     if start.found is not None:
         check_images(fingerprint, start.found)
-    check_network(trainer, model, data)
     check_batches(trainer, data)
+    materialise(model, data)
+    if start.found is None and model.weights is not None:
+        model.taken = start_from(model.net, model.weights, list(data.source.class_names))
+    try_out(trainer, model, data)
     lock = None
     if not trainer.fast_dev_run:
         lock = open_run_folder(trainer, start)
@@ -83,11 +88,6 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
             lock.release()
     if checkpoints.unsaved is not None:
         raise UserError(f"{checkpoints.unsaved}: the final state of the run is lost.")
-
-
-def checkpoints_of(trainer: Trainer) -> Checkpoints:
-    """The trainer's callback that takes checkpoints."""
-    return next(c for c in trainer.callbacks if isinstance(c, Checkpoints))
 
 
 def open_run_folder(trainer: Trainer, start: Start) -> FileLock | None:

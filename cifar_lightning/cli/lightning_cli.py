@@ -2,9 +2,9 @@
 
 import logging
 import os
-import re
 import sys
 from enum import Enum
+from pathlib import Path
 from pydoc import locate
 from typing import Any
 
@@ -13,12 +13,11 @@ from jsonargparse import Namespace, lazy_instance
 from jsonargparse.typing import restricted_number_type
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from cifar_lightning.callbacks import Bar, CallbackList, Dashboard, EpochLine, RunSummary, Speed
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.classifier import ImageClassifier
-from cifar_lightning.cli import checks, evaluate
+from cifar_lightning.cli import checks, evaluate, own_parts
 from cifar_lightning.cli.as_trained import check_as_trained
 from cifar_lightning.cli.callbacks import Patience, check_callbacks, check_kinds
 from cifar_lightning.cli.config_file import check_all_yaml
@@ -29,7 +28,7 @@ from cifar_lightning.cli.parser import Parser
 from cifar_lightning.cli.resume import Arguments, OptimizerChanges, differences, limit_reached
 from cifar_lightning.commands.predictions import Pictures
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
-from cifar_lightning.errors import UsageError, process_number
+from cifar_lightning.errors import answered, process_number
 from cifar_lightning.models import AlexNet
 from cifar_lightning.processes.launch import launch
 from cifar_lightning.runs.checkpoint_io import DurableCheckpointIO
@@ -46,6 +45,18 @@ _SEED = restricted_number_type("Seed", int, [(">=", 0), ("<=", 2**32 - 1)])  # N
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, of: dumper.represent_data(of.value))
 
 
+def _trainer_defaults() -> dict[str, Any]:
+    return {
+        "max_epochs": 20,
+        # Lightning's default is all there are, but several are for those who ask for them:
+        # torchrun has been asked
+        "devices": int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        "num_nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
+        "log_every_n_steps": 50,
+        "enable_model_summary": False,
+    }
+
+
 class CLI(LightningCLI):
     """The commands of one classifier on one data module."""
 
@@ -53,19 +64,13 @@ class CLI(LightningCLI):
         self.found: LoadedCheckpoint | None = None
         self.changes: dict[str, tuple[Any, Any]] = {}
         self.pictures: Pictures | None = None
+        self._constructed = own_parts.Constructed()
         super().__init__(
             ImageClassifier,
             CIFAR10DataModule,
             # config.yaml is written by fit: Lightning's callback fails in a folder that has one
             save_config_callback=None,
-            trainer_defaults={
-                "max_epochs": 20,
-                # not all there are, as in Lightning, but for those who ask: torchrun has been asked
-                "devices": int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-                "num_nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
-                "log_every_n_steps": 50,
-                "enable_model_summary": False,
-            },
+            trainer_defaults=_trainer_defaults(),
             auto_configure_optimizers=False,
             parser_class=Parser,
             parser_kwargs={"prog": "cifar_lightning", "description": __doc__},
@@ -109,6 +114,7 @@ class CLI(LightningCLI):
         check_all_yaml()
         arguments = Arguments(sys.argv[1:], self.subcommands())
         self.found = arguments.find_checkpoint()
+        self._constructed.prepare(arguments.value_of, (self.found and self.found.ours) or {})
         self.config = parser.parse_args(arguments.after_checkpoint(self.found))
         check_options(self.plain_config(), arguments, self.found)
         if self.found is None or arguments.command is None:
@@ -144,12 +150,11 @@ class CLI(LightningCLI):
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         kinds = (locate(callback["class_path"]) for callback in callbacks)
         check_kinds(kind for kind in kinds if isinstance(kind, type))
+        self._constructed.watch(self.parser, config)
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
-            # jsonargparse wraps what a constructor says in the types that it tried
-            cause = re.search(r"Errors:\s+- (.*?)\n\s*- Expected", str(error), re.DOTALL)
-            raise UsageError(" ".join((cause[1] if cause else str(error)).split())) from error
+        except Exception as error:
+            self._constructed.answer(error)
         self.config[self.subcommand].data.val_size = self.datamodule.val_size  # what "auto" became
         checks.check_together(self.trainer, self.model, self.datamodule, config, self.found)
         # the number of classes comes from the data: load_from_checkpoint shall do without them
@@ -201,8 +206,14 @@ class CLI(LightningCLI):
                     limit,
                 )
                 return
-        with launch(self.trainer):
+        with launch(self.trainer), answered(self.run_folder):
             super()._run_subcommand(subcommand)
+
+    def run_folder(self) -> Path | None:
+        """The folder of the run that the command is about, once it has one."""
+        if self.subcommand == "fit":
+            return checks.checkpoints_of(self.trainer).run
+        return self.found and self.found.run
 
     def start(self) -> Start:
         """What a run begins with."""

@@ -122,6 +122,9 @@ _FIT: Groups = {
         "model.metrics CLASS": "A further metric, a class of torchmetrics or your own that is made "
         "from the number of classes, such as torchmetrics.classification.MulticlassF1Score; logged "
         "as val/<class> and test/<class>. --model.metrics+ adds another.",
+        "model.weights PATH": "Start a new run from these weights: a checkpoint, or a saved "
+        "state_dict. What has the same name and shape is taken over; for other classes the last "
+        "layer starts fresh.",
         "model.initialisation NAME": "Initial weights: default as PyTorch draws them, kaiming for "
         "layers with ReLUs.",
         "model.optimizer CLASS": "Any of torch.optim by name (SGD, Adam, AdamW), or your own. "

@@ -1,28 +1,44 @@
 """Wrong usage, answered in one sentence that names the thing and the remedy."""
 
 import difflib
+import inspect
 import re
 import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from pytorch_lightning import Callback
 from pytorch_lightning.cli import LightningArgumentParser
+from pytorch_lightning.loggers import Logger
+from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
 
+from cifar_lightning.cli import own_parts
+from cifar_lightning.cli.choices import CHOICES
 from cifar_lightning.cli.help import format_help
 from cifar_lightning.cli.options import OPTIONS
 from cifar_lightning.commands.names import COMMANDS
 from cifar_lightning.data import Source
 from cifar_lightning.models import Network
 
-# What can be named without its module, by option.
+# What a class is of, by option: those can be named without their module.
 _CLASSES = {
     "data.source": Source,
     "model.net": Network,
     "model.optimizer": Optimizer,
     "model.lr_scheduler": LRScheduler,
+    "model.loss": Module,
+    "model.metrics": Metric,
+    "trainer.callbacks": Callback,
+    "trainer.logger": Logger,
 }
+_NOTHING = inspect.Parameter.empty
+_NO_CLASS = re.compile(
+    "dot import path|Import path|to be a subclass|expects a function"
+    "|a valid subclass|is abstract|import path format"
+)
 
 
 class Parser(LightningArgumentParser):
@@ -45,6 +61,19 @@ class Parser(LightningArgumentParser):
             text: str = super().format_help(*args, **kwargs)
             return text
         return format_help(self.command, {a.dest: a.default for a in self._actions})
+
+    def add_function_arguments(
+        self, function: Any, *args: Any, linked_targets: set[str] | None = None, **kwargs: Any
+    ) -> list[str]:
+        # jsonargparse 4.53 knows arguments that come from elsewhere for classes alone
+        if linked_targets is not None:
+            wanted = inspect.signature(function).parameters
+            required = {n for n in linked_targets & wanted.keys() if wanted[n].default is _NOTHING}
+            for name in required:
+                self.add_argument(f"--{name}", type=int, default=None)
+            kwargs["skip"] = {*(kwargs.get("skip") or ()), *required}
+        added: list[str] = super().add_function_arguments(function, *args, **kwargs)
+        return added
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
@@ -71,7 +100,7 @@ def one_sentence(message: str, options: Iterable[str], argv: Iterable[str]) -> s
         return f"there is no option {_in_full(found[1], written)} for what it belongs to"
     if found := re.match(r"unrecognized arguments: (\S+)", message):
         word = found[1].split("=")[0]
-        return f"there is no option {word}{_did_you_mean(word, options)}"
+        return f"there is no option {word}{_did_you_mean_option(word, options)}"
     if found := re.search(r"invalid choice: '(.*?)' \(choose from", message):
         first = next(iter(argv))
         if first.startswith("-"):  # its value was taken for the command
@@ -96,20 +125,36 @@ def _about(key: str, message: str) -> str:
         key, value = f"{key}.{nested[1]}", nested[2]
     if found := re.search(r"Multiple subclasses with name (\w+)\..*: (.*)\.", message):
         return f"--{key} {found[1]}: there are several, give one in full: {found[2]}"
-    if key in _CLASSES and re.search("dot import path|not accessible", message):
-        value = re.sub(r"Namespace\(class_path='(.*?)'.*", r"\1", value)
-        value = value or re.findall(r"path (?:but|string:) ?(\S+)", message)[-1]
-        names = sorted(_names(_CLASSES[key]))
-        return f"--{key} {value}: there is no such class{_did_you_mean(value, names)}" + (
-            f"; there are {', '.join(names)}" if len(names) < 10 else ""
-        )
+    inner = re.findall(r'Parser key "(.*?)":\n', message)[1:]
+    if inner:  # of an argument of the class
+        part = message.rpartition(f'Parser key "{inner[-1]}":')[2]
+        return _about(".".join([key, *inner]), part)
     types = dict.fromkeys(re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message))
     types.pop("NoneType", None)
+    if key in _CLASSES or (_NO_CLASS.search(message) and not types):
+        asked = re.sub(r"Namespace\(class_path='(.*?)'.*", r"\1", value)
+        asked = asked or next(iter(re.findall(r"path (?:but|string:) ?(\S+)", message)), '""')
+        return own_parts.explain(f"--{key}", asked) or _no_such_class(key, asked)
     if types:
         return f"--{key} {value}: must be {' or '.join(types)}"
     details = [line.strip(" -") for line in message.splitlines()[1:]]
     detail = next((d for d in details if d and "Union subtypes" not in d), message)
     return f"--{key} {value}: {detail[:300]}".replace(" :", ":")
+
+
+def _no_such_class(key: str, value: str) -> str:
+    base = _CLASSES.get(key.rstrip("+"))
+    if own_parts.find(value) is not None:
+        kind = f"{base.__name__} of {base.__module__.split('.')[0]}" if base else "class for this"
+        return f"--{key} {value}: this is no {kind}"
+    if base is None:
+        return f"--{key} {value}: must be a class, by its import path"
+    names = sorted(_names(base))
+    if base is Module:
+        names = [name for name in names if name.endswith("Loss")]
+    return f"--{key} {value}: there is no such class{_did_you_mean(value, names)}" + (
+        f"; there are {', '.join(names)}" if len(names) < 10 else ""
+    )
 
 
 def _names(base: type) -> set[str]:
@@ -120,6 +165,17 @@ def _names(base: type) -> set[str]:
     return {name for name in names if not name.startswith(("_", "LazyInstance"))}
 
 
-def _did_you_mean(word: str, words: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(words), n=1)
+def _did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
+    close = difflib.get_close_matches(word, list(words), 1, cutoff)
     return f", did you mean {close[0]}?" if close else ""
+
+
+def _did_you_mean_option(word: str, options: Iterable[str]) -> str:
+    """One that ends alike is meant rather than one that begins alike; never a whole group."""
+    of_classes = [f"--{option}.{name.split()[0]}" for option, choices in CHOICES.items()
+                  for choice in choices.values() for name in choice.arguments]  # fmt: skip
+    there = sorted({*options, *of_classes})
+    there = [option for option in there if option not in ("--data", "--model", "--trainer")]
+    last = word.rpartition(".")[2]
+    alike = [option for option in there if "." in word and option.endswith(f".{last}")]
+    return _did_you_mean(word, alike, 0.0) or _did_you_mean(word, there)

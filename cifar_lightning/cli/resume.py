@@ -36,6 +36,7 @@ _PAST = (
     "data",
     "model.net",
     "model.loss",
+    "model.weights",
     "model.optimizer.class_path",
     "model.lr_scheduler",
     "model.lr_scheduler_interval",

@@ -15,7 +15,7 @@ from lightning_fabric.plugins.environments import ClusterEnvironment, LightningE
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 
-from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.errors import FailedError, UsageError, UserError
 from cifar_lightning.lightning_internals import cluster_environment
 from cifar_lightning.processes.collectives import abort, leave, rank, world_size
 from cifar_lightning.processes.signals import Interrupted
@@ -198,7 +198,8 @@ def _what_ended(children: list[subprocess.Popen[bytes]]) -> str:
     )
 
 
-def _is_lost_connection(error: Exception) -> bool:
+def _is_lost_connection(error: BaseException) -> bool:
+    error = error.error if isinstance(error, FailedError) else error
     text = str(error)
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and ("gloo" in text or "Connection" in text)

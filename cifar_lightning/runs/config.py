@@ -129,6 +129,8 @@ class RunConfig:
         if model.get("loss"):
             arguments = _dict(model["loss"], "init_args").items()
             parts.append(" ".join([class_name(model["loss"]), *(f"{k} {v}" for k, v in arguments)]))
+        if model.get("weights"):
+            parts.append(f"from {model['weights']}")
         if model.get("label_smoothing"):
             parts.append(f"smoothing {model['label_smoothing']:g}")
         parts += ["flip"] if data.get("flip") else []

@@ -20,6 +20,8 @@ FILES = {
     "null.yaml": "data:\n",
     "cyclic.yaml": "data: &data\n  source: *data\n",
     "loop.yaml": "config: loop.yaml\n",
+    "broken.py": "import torch\nimport nothing_there\n",
+    "unfinished.py": "class Net:\n    def f(self)\n",
 }
 
 COSINE = ("--model.lr_scheduler", "CosineAnnealingLR")
@@ -42,6 +44,35 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("fit", "--model.lr_scheduler", "StepLR"), ("required", "step_size"), 2),
     (("fit", "--model.lr_scheduler", "OneCycleLR"), ("required", "max_lr"), 2),
     (("fit", "--model.optimizer.momentun", "0.5"), ("momentun",), 2),
+    (("fit", "--model.net", "broken.Net"), ("'nothing_there'", "broken.py, line 2"), 2),
+    (("fit", "--model.net", "unfinished.Net"), ("expected ':'", "unfinished.py, line 2"), 2),
+    (("fit", "--model.net", "stand_ins.Tinny"), ("no Tinny in stand_ins", "stand_ins.Tiny?"), 2),
+    (("fit", "--model.net", ""), ('--model.net ""', "no such class"), 2),
+    (("fit", "--model.lr", "1"), ("--model.lr,", "--model.optimizer.lr?"), 2),
+    (("fit", "--model.loss", "nope"), ("--model.loss nope: there is no such class",), 2),
+    (("fit", "--model.metrics", "MulticlassF1"), ("MulticlassF1Score?",), 2),
+    (("fit", "--trainer.callbacks", "EarlyStoping"), ("mean EarlyStopping?",), 2),
+    (("fit", "--trainer.callbacks", "stand_ins.Tiny"), ("is no Callback",), 2),
+    ((*FIT, "--trainer.callbacks", "cifar_lightning.callbacks.Checkpoints"),
+     ("Checkpoints", "--checkpoints.monitor"), 2),
+    (("fit", "--config", "latin.yaml"), ("--config latin.yaml, line 2", "UTF-8"), 2),
+    ((*FIT, "--trainer.val_check_interval", "700"), ("val_check_interval 700", "8 batches"), 2),
+    ((*FIT, "--trainer.limit_train_batches", "0.001"), ("limit_train_batches 0.001", "8"), 2),
+    ((*FIT, "--trainer.gradient_clip_val", ".nan"), ("gradient_clip_val nan",), 2),
+    ((*FIT, "--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val_loss"),
+     ("EarlyStopping monitors val_loss", "mean val/loss?"), 2),
+    ((*FIT, "--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau",
+      "--model.lr_scheduler_interval", "step"), ("ReduceLROnPlateau follows val/loss",), 2),
+    ((*FIT, "--model.lr_scheduler", "StepLR", "--model.lr_scheduler.step_size", "0"),
+     ("StepLR (step_size 0", "zero"), 2),
+    ((*FIT, "--model.lr_scheduler", "OneCycleLR", "--model.lr_scheduler.max_lr", "0.1",
+      "--model.lr_scheduler.total_steps", "20", "--model.lr_scheduler_interval", "step"),
+     ("OneCycleLR", "step 24 times", "20"), 2),
+    ((*FIT, "--model.optimizer.lr", "null"), ("SGD (lr null", "wrong kind"), 2),
+    ((*FIT, "--model.optimizer", "torch.optim.Muon"), ("--model.optimizer Muon", "2D"), 2),
+    ((*FIT, "--model.optimizer", "SparseAdam"), ("SparseAdam", "dense gradients"), 2),
+    ((*FIT, "--model.weights", "nowhere.pt"), ("nowhere.pt: there is no such file",), 1),
+    ((*FIT, "--model.weights", "some.ckpt"), ("--model.weights some.ckpt",), 1),
     ((*FIT, "--data.translate", "-1"), ("data.translate -1",), 2),
     ((*FIT, "--data.translate", "32"), ("--data.translate 32", "smaller"), 2),
     ((*FIT, "--data.cutout", "-2"), ("data.cutout -2",), 2),
@@ -62,7 +93,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((*FIT, "--model.optimizer.lr", ".inf"), ("--model.optimizer.lr inf", "finite"), 2),
     (("fit", "--model.optimizer", "torch.nn.Linear"), ("--model.optimizer torch.nn.Linear",), 2),
     (("fit", "--model.lr_scheduler_interval", "minute"), ("minute", "epoch", "step"), 2),
-    (("fit", "--model.net", "torchvision.models.resnet18"), ("resnet18: there is no such",), 2),
+    (("fit", "--model.net", "torchvision.models.resnet81"), ("no resnet81", "resnet18?"), 2),
     ((*FIT, "--model.optimizer.lr", "-1"), ("--model.optimizer", "learning rate: -1"), 2),
     ((*FIT, "--model.optimizer.momentum", "-1"), ("--model.optimizer", "momentum"), 2),
     (("fit", "--trainer.max_epoch", "3"), ("--trainer.max_epoch,", "--trainer.max_epochs?"), 2),
@@ -194,12 +225,14 @@ def test_wrong_usage(
 ) -> None:  # fmt: skip
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
+    (tmp_path / "latin.yaml").write_bytes(b"data:\n  batch_size: 32 # \xe9\n")
     ended = command(*arguments)
     assert ended.status == status, ended
     sentence = one_sentence(ended)
     for part in parts:
         assert part in sentence
-    assert {path.name for path in tmp_path.iterdir()} == {*FILES, ".out.stdout", ".out.stderr"}
+    written = {path.name for path in tmp_path.iterdir()} - {"__pycache__", "latin.yaml"}
+    assert written == {*FILES, ".out.stdout", ".out.stderr"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

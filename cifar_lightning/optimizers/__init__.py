@@ -1,0 +1,1 @@
+"""Optimizers: ours, where torch has none, and how any of them gets its parameters."""
