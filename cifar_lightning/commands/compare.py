@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from cifar_lightning.commands.names import CommandParser, path
 from cifar_lightning.errors import UserError
-from cifar_lightning.runs.files import why_not_writable, write_bytes
+from cifar_lightning.runs.files import refusals_said, why_not_writable, write_bytes
 from cifar_lightning.runs.record import Run, list_runs, read_run
 
 # Test accuracies in % after each epoch of "Recognising CIFAR-10 with deep learning (2)", AlexNet;
@@ -92,6 +92,7 @@ def _beside(run: Path) -> Path | None:
     return None
 
 
+@refusals_said()
 def _find(run: Path, logs: Path) -> Path:
     for folder in (run, logs / run):
         if folder.is_dir():

@@ -7,12 +7,12 @@ from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.errors import UserError
 from cifar_lightning.processes import slurm
 from cifar_lightning.runs.checkpoint_io import KEY, read_checkpoint
 from cifar_lightning.runs.config import write_config
 from cifar_lightning.runs.ending import reopen
-from cifar_lightning.runs.files import why_not_writable, write_text
+from cifar_lightning.runs.files import local_folder, refusals_said, why_not_writable, write_text
 from cifar_lightning.runs.loggers import event_files
 from cifar_lightning.runs.record import (
     best_checkpoint,
@@ -60,14 +60,10 @@ class LoadedCheckpoint(NamedTuple):
 def logs_folder(root: str | Path | None) -> Path:
     """Where the runs are, below the trainer's ``default_root_dir``. Raises UsageError: that is an
     address, not a folder."""
-    if "://" in str(root):
-        raise UsageError(
-            f"--trainer.default_root_dir {root}: runs are kept in a folder of this machine; give "
-            "one, a mounted one for example."
-        )
-    return Path(root or ".").expanduser() / "lightning_logs"
+    return local_folder(root or ".") / "lightning_logs"
 
 
+@refusals_said()
 def open_run(
     logs: Path, found: LoadedCheckpoint | None, config: dict[str, Any]
 ) -> tuple[Path, FileLock]:
@@ -106,6 +102,7 @@ def open_run(
     return run, lock
 
 
+@refusals_said()
 def find_checkpoint(name: str, logs: Path, of_run: Which = "best") -> LoadedCheckpoint:
     """Read the checkpoint that ``last``, ``best``, a path or the folder of a run means.
 
@@ -186,6 +183,7 @@ def _read_of(run: Path, which: Which) -> LoadedCheckpoint:
     raise UserError(f"{run} has no checkpoint that can be read. {' '.join(problems)}")
 
 
+@refusals_said()
 def checkpoint_of_job(logs: Path) -> Path | None:
     """Find ``last.ckpt`` of the run that this SLURM job trained before it was requeued.
 

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from cifar_lightning.runs.config import RunConfig, flat, read_config, was_changed
 from cifar_lightning.runs.ending import is_finished, read_summary
+from cifar_lightning.runs.files import refusals_said
 
 _SPEED = "speed/images_per_second"
 
@@ -77,8 +78,9 @@ class Run:
         return self.config.experiment(self.card.get("data", {}).get("training_images"))
 
 
+@refusals_said()
 def list_runs(logs: Path) -> list[Path]:
-    """List the folders of the runs in ``logs``, oldest first."""
+    """List the folders of the runs in ``logs``, oldest first. Raises UserError: one may not."""
     found = logs.iterdir() if logs.is_dir() else ()
     runs = [f for f in found if is_run_name(f.name) and f.is_dir()]
     return sorted(runs, key=run_number)

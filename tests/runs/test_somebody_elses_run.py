@@ -80,6 +80,20 @@ def test_where_nothing_can_be_written(command: Command, theirs: Path, mine: Path
     assert list(mine.iterdir()) == []
 
 
+def test_what_one_may_not_even_read(command: Command, theirs: Path, mine: Path) -> None:
+    logs = theirs.parent
+    logs.chmod(0o000)
+    for flags in (
+        ("test", "--ckpt_path", str(theirs)),
+        ("fit", "--ckpt_path", "last", "--trainer.default_root_dir", str(logs.parent)),
+        ("compare", "--logs", str(logs)),
+        ("compare", str(theirs)),
+    ):
+        ended = command(*flags, folder=mine, obeys_permissions=True)
+        assert "cannot be used (Permission denied)" in one_sentence(ended)
+    assert list(mine.iterdir()) == []
+
+
 def test_a_resumed_run_branches_off(command: Command, theirs: Path, mine: Path) -> None:
     before = files(theirs.parent)
     more = ("--trainer.max_epochs", "4")
@@ -147,7 +161,7 @@ def test_a_run_from_python_is_not_best(command: Command, run: Path, tmp_path: Pa
 
 
 def test_a_network_that_was_not_trained(command: Command, run: Path) -> None:
-    for name in ("validate", "test", "predict"):
+    for name in ("validate", "test"):
         ended = command(name, "--ckpt_path", "null")
         assert ended.status == 2
         assert f"{name} takes a trained network" in one_sentence(ended)
