@@ -10,8 +10,9 @@ from filecmp import cmp
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar_lightning.commands.names import CommandParser
+from cifar_lightning.commands.names import CommandParser, path
 from cifar_lightning.errors import UserError
+from cifar_lightning.runs.files import refusals_said, why_not_writable, write_bytes
 from cifar_lightning.runs.record import Run, list_runs, read_run
 
 # Test accuracies in % after each epoch of "Recognising CIFAR-10 with deep learning (2)", AlexNet;
@@ -35,16 +36,16 @@ def compare(argv: Sequence[str]) -> None:
     """Run the command. Raises UserError if there is nothing to compare."""
     parser = CommandParser("compare")
     parser.add_argument(
-        "runs", nargs="*", metavar="RUN", type=Path, help="folders of runs; by default all"
+        "runs", nargs="*", metavar="RUN", type=path, help="folders of runs; by default all"
     )
     parser.add_argument(
-        "--logs", type=Path, default=Path("lightning_logs"), help="where the runs are"
+        "--logs", type=path, default=Path("lightning_logs"), help="where the runs are"
     )
     parser.add_argument(
         "--format", choices=("table", "md"), default="table", help="md is for a README"
     )
     parser.add_argument(
-        "--to", type=Path, help="the PNG with the curves; by default compare.png beside the runs"
+        "--to", type=path, help="the PNG with the curves; by default compare.png beside the runs"
     )
     asked = parser.parse_args(argv)
     folders = [_find(run, asked.logs) for run in asked.runs] or list_runs(asked.logs)
@@ -64,14 +65,34 @@ def compare(argv: Sequence[str]) -> None:
     print(_markdown(rows) if asked.format == "md" else _table(rows))
     if any(run.config.chosen_on_test for run in runs):
         print("* chosen on the test images, as the article does: not comparable with the others")
-    path = asked.to or folders[0].parent / "compare.png"
-    from cifar_lightning.figures import curves, save
+    picture = asked.to or _beside(folders[0])
+    if picture is None:
+        return
+    sys.stdout.flush()  # the table, whatever the disk says
+    from cifar_lightning.figures import curves, png
 
     lines = [_curve(experiment, _labels(runs)) for experiment in experiments]
-    save(curves(lines, ARTICLE), path)
-    print(f"\ncurves: {path}")
+    write_bytes(picture, png(curves(lines, ARTICLE)))
+    print(f"\ncurves: {picture}")
 
 
+def _beside(run: Path) -> Path | None:
+    """The picture beside a run; where one may only read there, in the current folder, and None if
+    one may there neither, which is said."""
+    reasons = []
+    for folder in (run.parent, Path()):
+        if (reason := why_not_writable(folder)) is None:
+            return folder / "compare.png"
+        reasons.append(f"{folder.absolute()} ({reason})")
+    print(
+        f"no curves are drawn: neither folder is to be written: {', '.join(reasons)}; "
+        "say where to with --to.",
+        file=sys.stderr,
+    )
+    return None
+
+
+@refusals_said()
 def _find(run: Path, logs: Path) -> Path:
     for folder in (run, logs / run):
         if folder.is_dir():
@@ -187,7 +208,7 @@ def _number(values: list[float | None], form: str) -> str:
 def _commit(git: dict[str, Any] | None) -> str:
     if not git:
         return ""
-    return f"{git['commit'][:7]}{'' if git['clean'] else '+'}"
+    return f"{git.get('commit', '')[:7]}{'' if git.get('clean', True) else '+'}"
 
 
 def _markdown(rows: list[dict[str, str]]) -> str:

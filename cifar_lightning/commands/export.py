@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lightning.classifier import ImageClassifier
-from cifar_lightning.commands.names import CommandParser
+from cifar_lightning.commands.names import CommandParser, path
 from cifar_lightning.commands.predictions import find_pictures, load_pictures
 from cifar_lightning.data import Shapes
 from cifar_lightning.errors import UsageError, UserError
@@ -60,7 +60,7 @@ def export(argv: Sequence[str]) -> None:
     parser = CommandParser("export")
     parser.add_argument("--ckpt_path", default="best", help="best, last or a path (best)")
     parser.add_argument(
-        "--to", type=Path, required=True, metavar="FILE", help=f"ends in {', '.join(_FORMATS)}"
+        "--to", type=path, required=True, metavar="FILE", help=f"ends in {', '.join(_FORMATS)}"
     )
     parser.add_argument(
         "--images",
@@ -69,7 +69,7 @@ def export(argv: Sequence[str]) -> None:
         help="pictures to check the file with; by default drawn ones",
     )
     parser.add_argument(
-        "--logs", type=Path, help="where the runs are, for best and last (lightning_logs)"
+        "--logs", type=path, help="where the runs are, for best and last (lightning_logs)"
     )
     asked = parser.parse_args(argv)
     if asked.logs is not None and asked.ckpt_path not in ("best", "last"):

@@ -13,7 +13,7 @@ from torch import Tensor
 from cifar_lightning.commands.columns import padded, widest
 from cifar_lightning.data import is_no_image, read_image, square
 from cifar_lightning.errors import UserError
-from cifar_lightning.runs.files import write_text
+from cifar_lightning.runs.files import write_bytes, write_text
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _ON_THE_SHEET = 64
 
 
 def write_predictions(
-    path: Path,
+    path: Path | None,
     names: Sequence[str],
     truth: Tensor | None,
     probabilities: Tensor,
@@ -33,7 +33,7 @@ def write_predictions(
     with the probability of each class.
 
     Args:
-        path: the file.
+        path: the file; printed if None.
         names: of the K classes.
         truth: int64 N.
         probabilities: float N×K.
@@ -51,16 +51,24 @@ def write_predictions(
     writer.writerow([*columns, *names])
     for *known, row in zip(*columns.values(), probabilities.tolist(), strict=True):
         writer.writerow([*known, *(f"{p:.6f}" for p in row)])
-    write_text(path, text.getvalue())
+    if path is None:
+        print(text.getvalue(), end="")
+    else:
+        write_text(path, text.getvalue())
 
 
 def report_predictions(
-    found: LoadedCheckpoint, names: Sequence[str], truth: Tensor, probabilities: Tensor
+    found: LoadedCheckpoint,
+    folder: Path | None,
+    names: Sequence[str],
+    truth: Tensor,
+    probabilities: Tensor,
 ) -> None:
-    """Write ``predictions.csv`` of the held-out images into the checkpoint's run.
+    """Write ``predictions.csv`` of the held-out images.
 
     Args:
         found: the checkpoint that predicted.
+        folder: where to; printed if None.
         names: of the K classes.
         truth: int64 N.
         probabilities: float N×K.
@@ -68,9 +76,10 @@ def report_predictions(
     Raises:
         UserError: the disk refuses.
     """
-    path = (found.run or Path.cwd()) / "predictions.csv"
+    path = folder and folder / "predictions.csv"
     write_predictions(path, names, truth, probabilities)
-    log.info("Predictions of %s for the validation images: %s", found.path, path)
+    if path is not None:
+        log.info("Predictions of %s for the validation images: %s", found.path, path)
 
 
 class Pictures:
@@ -104,21 +113,25 @@ class Pictures:
         images, self._shown = load_pictures(self._files, self._found.image_side)
         return images
 
-    def report(self, probabilities: Tensor) -> None:
-        """Print a line for each, and write ``predictions.csv`` and ``predictions.png`` into the
-        checkpoint's run.
+    def report(self, folder: Path | None, probabilities: Tensor) -> None:
+        """Print a line for each, and write ``predictions.csv``, and ``predictions.png`` with the
+        first 64 pictures and their predictions.
 
         Args:
+            folder: where to; nothing is written if None.
             probabilities: float N×K.
 
         Raises:
             UserError: the disk refuses.
         """
-        folder = self._found.run or Path.cwd()
-        print(
-            *write_answers(folder, self._files, self._shown, probabilities, self.class_names),
-            sep="\n",
-        )
+        answers = _answers(probabilities, self.class_names)
+        print(*_lines(self._files, answers), sep="\n", flush=True)  # whatever the disk says
+        if folder is None:
+            return
+        path = folder / "predictions.csv"
+        write_predictions(path, self.class_names, None, probabilities, self._files)
+        sheet = _sheet(self._files, self._shown, probabilities, self.class_names)
+        write_bytes(folder / "predictions.png", sheet)
         what, where = f"{len(self._files)} pictures", folder / "predictions.*"
         log.info("Predictions of %s for %s: %s", self._found.path, what, where)
 
@@ -136,7 +149,7 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
             within = [f for f in path.rglob("*") if f.is_file() and not is_no_image(f.name)]
             if not within:
                 raise UserError(f"--data.images {path}: the folder holds no pictures.")
-            found += sorted(within)
+            found += sorted(within, key=lambda file: file.parts)  # whatever the platform's order
         elif path.is_file():
             found.append(path)
         else:
@@ -163,47 +176,42 @@ def load_pictures(files: Sequence[Path], side: int) -> tuple[Tensor, list[np.nda
     return images, shown
 
 
-def write_answers(
-    folder: Path,
-    files: Sequence[Path],
-    shown: Sequence[np.ndarray],
-    probabilities: Tensor,
-    class_names: Sequence[str],
-) -> list[str]:
-    """Write ``predictions.csv``, and ``predictions.png`` with the first 64 pictures and their
-    predictions.
-
-    Args:
-        folder: where to.
-        files: the N pictures.
-        shown: the first of them, uint8 96×96×3.
-        probabilities: float, N×K.
-        class_names: K names.
-
-    Returns:
-        a line for each picture: its first three classes with their probabilities.
-    """
-    write_predictions(folder / "predictions.csv", class_names, None, probabilities, files)
+def _answers(probabilities: Tensor, class_names: Sequence[str]) -> list[list[tuple[str, float]]]:
+    """Of each image the first three classes with their probabilities."""
     top = probabilities.topk(min(3, len(class_names)), dim=1)
-    answers = [
+    return [
         [(class_names[c], p) for c, p in zip(of_one, ps, strict=True)]
         for of_one, ps in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]
-    from cifar_lightning.figures import captioned, legible, save, shortened
 
-    files_shown, names = legible([f.name for f in files[: len(shown)]]), legible(class_names)
-    captions = [
-        f"{shortened(file, 16)}\n{shortened(names[label], 12)} {p:.0%}"
-        for file, label, p in zip(
-            files_shown, top.indices[:, 0].tolist(), top.values[:, 0].tolist(), strict=False
-        )
-    ]
-    title = f"{len(shown)} of {len(files)} pictures" if len(files) > len(shown) else ""
-    sheet = captioned(np.stack(shown), captions, title, columns=min(8, len(shown)))
-    save(sheet, folder / "predictions.png")
+
+def _lines(files: Sequence[Path], answers: list[list[tuple[str, float]]]) -> list[str]:
+    from cifar_lightning.figures import shortened
+
     width = min(40, widest([str(picture) for picture in files]))
     return [
         f"{padded(shortened(str(picture), width), width)}  "
         + "  ".join(f"{padded(name, 12)} {p:6.1%}" for name, p in answer)
         for picture, answer in zip(files, answers, strict=True)
     ]
+
+
+def _sheet(
+    files: Sequence[Path],
+    shown: Sequence[np.ndarray],
+    probabilities: Tensor,
+    class_names: Sequence[str],
+) -> bytes:
+    """A PNG of the first pictures, uint8 96×96×3, with their predictions."""
+    from cifar_lightning.figures import captioned, legible, png, shortened
+
+    files_shown, names = legible([f.name for f in files[: len(shown)]]), legible(class_names)
+    first = probabilities[: len(shown)].max(dim=1)
+    captions = [
+        f"{shortened(file, 16)}\n{shortened(names[label], 12)} {p:.0%}"
+        for file, label, p in zip(
+            files_shown, first.indices.tolist(), first.values.tolist(), strict=True
+        )
+    ]
+    title = f"{len(shown)} of {len(files)} pictures" if len(files) > len(shown) else ""
+    return png(captioned(np.stack(shown), captions, title, columns=min(8, len(shown))))
