@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import BaseFinetuning, Timer, WeightAveraging
+from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -581,3 +582,53 @@ def images_in(batch: Any) -> int:
 
 def say(*_: Any) -> None:
     print("said")
+
+
+class Service(Logger):
+    """A tracker as W&B and MLflow are: it names a run that begins, and is told by ``run_id`` which
+    to go on with. Refuses hyper-parameters that change.
+
+    Args:
+        place: the folder that stands for the service.
+        run_id: the run to go on with.
+    """
+
+    def __init__(self, place: str = "service", run_id: str | None = None) -> None:
+        super().__init__()
+        self._place, self._id = Path(place), run_id
+
+    @property
+    def name(self) -> str:
+        return "service"
+
+    @property
+    def version(self) -> str | None:
+        return self._id
+
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        self._id = self._id or f"run{len(list(self._place.glob('run*.jsonl')))}"
+        self._place.mkdir(exist_ok=True)
+        kept = self._place / f"{self._id}.json"
+        text = json.dumps(params, sort_keys=True)
+        if kept.exists() and kept.read_text() != text:
+            raise ValueError("changing a parameter is not allowed")
+        kept.write_text(text)
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        with (self._place / f"{self._id}.jsonl").open("a") as file:
+            file.write(json.dumps({**{k: float(v) for k, v in metrics.items()}, "step": step}))
+            file.write("\n")
+
+
+class Renamed(Service):
+    """One whose argument has another name, and which hands the others on."""
+
+    def __init__(self, version: str | None = None, **others: Any) -> None:
+        super().__init__(run_id=version, **others)
+
+
+class Forgetful(Service):
+    """One that cannot be told where it was."""
+
+    def __init__(self, place: str = "forgetful") -> None:
+        super().__init__(place)

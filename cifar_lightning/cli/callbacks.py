@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import (
     DeviceStatsMonitor,
     EarlyStopping,
     GradientAccumulationScheduler,
-    LearningRateMonitor,
+    ProgressBar,
     Timer,
 )
 
@@ -48,7 +48,7 @@ REFUSED = {
 to do instead."""
 
 _ABSTRACT = {"BaseFinetuning", "BasePredictionWriter", "ProgressBar"}
-_ONE_AT_MOST = (AveragedWeights, GradientAccumulationScheduler)
+_ONE_AT_MOST = (AveragedWeights, GradientAccumulationScheduler, ProgressBar)
 
 
 def check_kinds(kinds: Iterable[type]) -> None:
@@ -113,12 +113,18 @@ def _needs(
     if isinstance(callback, Timer):
         limit = "--trainer.max_time sets a limit, too; leave one of them out"
         return [(trainer["max_time"] is not None, limit)]
-    if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor):
-        nothing = "--trainer.logger false leaves it nothing to log to; leave one of them out"
-        psutil = isinstance(callback, DeviceStatsMonitor) and find_spec("psutil") is None
+    if isinstance(callback, DeviceStatsMonitor):
         missing = "it needs a package that is not installed: pip install psutil"
-        return [(trainer["logger"] is False, nothing), (psutil, missing)]
+        return [(find_spec("psutil") is None, missing)]
+    if isinstance(callback, ProgressBar):
+        hidden = "--trainer.enable_progress_bar false says otherwise; leave one of them out"
+        return [(trainer["enable_progress_bar"] is False, hidden)]
     return []
+
+
+def has_bar(callbacks: Sequence[Callback]) -> bool:
+    """Whether there is a progress bar among callbacks, which takes the place of ours."""
+    return any(isinstance(callback, ProgressBar) for callback in callbacks)
 
 
 def _refusal(kind: type, reason: str, of: str = "") -> UsageError:

@@ -12,7 +12,7 @@ from cifar_lightning.cli.ranges import check_numbers
 from cifar_lightning.cli.repeats import overridden, short
 from cifar_lightning.cli.resume import Arguments, check_limit
 from cifar_lightning.errors import UsageError
-from cifar_lightning.runs.config import class_name, flat, is_in
+from cifar_lightning.runs.config import flat, is_in
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
 _IN_TENSORBOARD = tuple(
@@ -68,10 +68,7 @@ def _without_effect(config: dict[str, Any], arguments: Arguments) -> Iterator[st
     for name in flags:
         if is_in(name, WITHOUT_EFFECT[str(arguments.command)]):
             yield f"--{name} changes nothing in {arguments.command}."
-    logger = config["trainer"]["logger"]
-    loggers = logger if isinstance(logger, list) else [logger]
-    shown = any(one in (None, True) or class_name(one) == "TensorBoardLogger" for one in loggers)
-    if arguments.command == "fit" and not shown:
+    if arguments.command == "fit" and config["trainer"]["logger"] is False:
         for name in _IN_TENSORBOARD:
             if config["dashboard"][name.removeprefix("dashboard.")] and arguments.asks_for(name):
                 yield f"--{name} is for TensorBoard, which --trainer.logger leaves out."

@@ -21,8 +21,9 @@ from cifar_lightning.processes import slurm
 from cifar_lightning.processes.collectives import all_gather, broadcast
 from cifar_lightning.processes.signals import Interrupted
 from cifar_lightning.runs.checkpoints import Checkpoints
-from cifar_lightning.runs.folders import LoadedCheckpoint, is_newest_run, open_run
+from cifar_lightning.runs.folders import LoadedCheckpoint, goes_on, is_newest_run, open_run
 from cifar_lightning.runs.loggers import MetricsCSV, RunTensorBoardLogger
+from cifar_lightning.runs.trackers import begin
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,6 @@ class Start:
     """The folder of all runs."""
     found: LoadedCheckpoint | None
     """The checkpoint to go on from."""
-    own_loggers: bool
-    """Whether the run has our loggers, which need its folder."""
 
 
 def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start: Start) -> None:
@@ -67,10 +66,10 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
         model.taken = start_from(model.net, model.weights, list(data.source.class_names))
     try_out(trainer, model, data)
     lock = None
-    if not trainer.fast_dev_run:
-        lock = open_run_folder(trainer, start)
-    elif start.own_loggers:
+    if trainer.fast_dev_run:
         trainer.loggers = [DummyLogger()]  # as Lightning does: some callbacks insist on a logger
+    else:
+        lock = _open_all(trainer, start)
     _introduce(trainer, model, data, start.found)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=start.found and start.found.path)
@@ -91,17 +90,38 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
         raise UserError(f"{checkpoints.unsaved}: the final state of the run is lost.")
 
 
+def _open_all(trainer: Trainer, start: Start) -> FileLock | None:
+    """Open the user's loggers and the run's folder. A logger that cannot start leaves no new
+    folder; one of a run that another process is training is not touched."""
+    trackers, again = list(trainer.loggers), goes_on(start.found)
+    if not again:
+        begin(trackers, start.config, again)
+    lock = open_run_folder(trainer, start)
+    if again:
+        begin(trackers, start.config, again)
+    return lock
+
+
 def open_run_folder(trainer: Trainer, start: Start) -> FileLock | None:
     """Make or open the folder of the run and let loggers and checkpoints write into it. Returns
     its lock, which process 0 holds."""
+    checkpoints = checkpoints_of(trainer)
     run = lock = None
     if trainer.is_global_zero:
         run, lock = open_run(start.logs, start.found, start.config)
-        if start.own_loggers:
-            trainer.loggers = [RunTensorBoardLogger(run), MetricsCSV(run)]
-    checkpoints = checkpoints_of(trainer)
+        ours = [RunTensorBoardLogger(run)] * (start.config["trainer"]["logger"] is not False)
+        # the user's first: trainer.logger, the first, is what their callbacks reckon with
+        trainer.loggers = [*trainer.loggers, *ours, MetricsCSV(run)]
     checkpoints.run, checkpoints.config = broadcast(run), start.config
+    write_below(trainer, checkpoints.run)
     return lock
+
+
+def write_below(trainer: Trainer, run: Path | None) -> None:
+    """Let the profiler write its files, if it has any, into the folder of a run: Lightning's
+    choice is that of the first logger, which may be the current folder."""
+    if trainer.profiler.dirpath is None:
+        trainer.profiler.dirpath = run
 
 
 def _introduce(

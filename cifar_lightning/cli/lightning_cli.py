@@ -19,13 +19,14 @@ from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli import checks, evaluate, own_parts
 from cifar_lightning.cli.as_trained import check_as_trained
-from cifar_lightning.cli.callbacks import Patience, check_callbacks, check_kinds
+from cifar_lightning.cli.callbacks import Patience, check_callbacks, check_kinds, has_bar
 from cifar_lightning.cli.config_file import check_all_yaml
 from cifar_lightning.cli.effects import check_options
 from cifar_lightning.cli.fit import Start, fit
 from cifar_lightning.cli.numerics import be_deterministic, choose_formats
 from cifar_lightning.cli.parser import Parser
 from cifar_lightning.cli.resume import Arguments, OptimizerChanges, differences, limit_reached
+from cifar_lightning.cli.trackers import as_list, going_on
 from cifar_lightning.commands.predictions import Pictures
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
 from cifar_lightning.errors import answered, process_number
@@ -146,15 +147,18 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand].as_dict()
-        callbacks = config["trainer"]["callbacks"] or []
-        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        callbacks = as_list(config["trainer"]["callbacks"])
         kinds = (locate(callback["class_path"]) for callback in callbacks)
         check_kinds(kind for kind in kinds if isinstance(kind, type))
         self._constructed.watch(self.parser, config)
+        asked = self.config
         try:
+            self.config = going_on(asked, self.plain_config(), self.found)
             super().instantiate_classes()
         except Exception as error:
             self._constructed.answer(error)
+        finally:
+            self.config = asked  # where they go on is no part of what was asked for
         self.config[self.subcommand].data.val_size = self.datamodule.val_size  # what "auto" became
         checks.check_together(self.trainer, self.model, self.datamodule, config, self.found)
         # the number of classes comes from the data: load_from_checkpoint shall do without them
@@ -165,12 +169,9 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
-        asked = config.callbacks or []
-        asked = asked if isinstance(asked, list) else [asked]
-        plugins = config.plugins or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
-        self.own_loggers = config.logger in (None, True)
-        bar = config.enable_progress_bar is not False and sys.stdout.isatty()
+        asked, plugins = as_list(config.callbacks), as_list(config.plugins)
+        own_bar = has_bar(asked)
+        bar = config.enable_progress_bar is not False and sys.stdout.isatty() and not own_bar
         callbacks: list[Callback] = [Bar()] if bar else []
         if self.subcommand == "fit":
             self.dashboard = self.config_init.fit.dashboard.callbacks(self.datamodule)
@@ -189,8 +190,8 @@ class CLI(LightningCLI):
         trainer = super().instantiate_trainer(
             plugins=[*plugins, DurableCheckpointIO()],
             # the loggers of a run need its folder, which is made when its data are there
-            logger=False if self.own_loggers else config.logger,
-            enable_progress_bar=bar,
+            logger=as_list(config.logger),
+            enable_progress_bar=bar or own_bar,
             sync_batchnorm=checks.has_batch_norm(self.model),
             **kwargs,
         )
@@ -218,7 +219,7 @@ class CLI(LightningCLI):
     def start(self) -> Start:
         """What a run begins with."""
         logs = logs_folder(self.config[self.subcommand].trainer.default_root_dir)
-        return Start(self.plain_config(), logs, self.found, self.own_loggers)
+        return Start(self.plain_config(), logs, self.found)
 
     def fit(self, model: ImageClassifier, **kwargs: Any) -> None:
         fit(self.trainer, model, self.datamodule, self.start())
@@ -245,6 +246,7 @@ def quiet_lightning(level: int = logging.WARNING) -> None:
         logging.getLogger(name).setLevel(level)
     # what callbacks say when they are asked to: ModelSummary, EarlyStopping(verbose=True)
     logging.getLogger("pytorch_lightning.callbacks").setLevel(logging.INFO)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # its report
 
 
 def run() -> None:

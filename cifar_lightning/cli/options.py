@@ -76,13 +76,18 @@ _PLACES = {
     "trainer.default_root_dir DIR": "The folder whose lightning_logs/ holds the runs; without it "
     "the current folder.",
     "trainer.enable_progress_bar BOOL": "Show a bar; a terminal has one unless it is false, a file "
-    "never.",
+    "never. A bar among --trainer.callbacks takes its place.",
     "trainer.enable_model_summary BOOL": "Print the network's layers and their parameters.",
+    "trainer.profiler NAME": "Print at the end where the time went: simple, advanced or pytorch.",
 }
 _LOGGER = {
-    "trainer.logger CLASS": "Log to this instead of TensorBoard and metrics.csv: a class of "
-    "pytorch_lightning.loggers by name (WandbLogger, MLFlowLogger), or your own; false logs "
-    "nowhere.",
+    "trainer.logger CLASS": "Log to this, too: a class of pytorch_lightning.loggers by name "
+    "(WandbLogger, MLFlowLogger), or your own.",
+}
+_LOGGER_OF_A_RUN = {
+    "trainer.logger CLASS": "Log to this beside TensorBoard and metrics.csv: a class of "
+    "pytorch_lightning.loggers by name (WandbLogger, MLFlowLogger), or your own. A resumed run "
+    "goes on there. --trainer.logger+ adds another; false leaves metrics.csv alone.",
 }
 
 _FIT: Groups = {
@@ -192,7 +197,7 @@ _FIT: Groups = {
         "by name, or your own; --trainer.callbacks+ adds another. At work without being named: "
         "Checkpoints and Dashboard, with the options above; EpochLine and Bar, what the terminal "
         "shows; Speed; RunSummary, which writes summary.json.",
-        **_LOGGER,
+        **_LOGGER_OF_A_RUN,
         **_PLACES,
     },
 }
@@ -248,7 +253,6 @@ _AT_WORK: dict[str, str] = {
     "trainer.limit_predict_batches": "what shall not be classified need not be named",
     "trainer.benchmark": "cuDNN's choice can change from run to run, and with it the bits",
     "trainer.inference_mode": "of evaluation alone, and changes nothing that one sees",
-    "trainer.profiler": "bench says what a step costs; Lightning's report is not printed here",
     "trainer.plugins": "internal to Lightning",
 }
 

@@ -18,6 +18,7 @@ from cifar_lightning.runs.checkpoint_io import KEY
 from cifar_lightning.runs.files import local_folder
 from cifar_lightning.runs.in_flight import InFlight
 from cifar_lightning.runs.loggers import Rewindable
+from cifar_lightning.runs.trackers import versions
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +172,7 @@ class Checkpoints(Checkpoint):
             "config": self.config,
             **self.about_data,
             "logs": logs,
+            "trackers": versions(trainer),
             "in_flight": self._in_flight.state(trainer, pl_module),
         }
 

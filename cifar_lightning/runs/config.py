@@ -22,6 +22,7 @@ NOT_THE_EXPERIMENT = (
     "trainer.devices", "trainer.num_nodes", "trainer.strategy",  # change the speed alone
     "checkpoints.every_seconds", "dashboard",  # keep and show what is computed anyway
     "trainer.logger", "trainer.enable_progress_bar", "trainer.default_root_dir",
+    "trainer.profiler",
     "trainer.max_time",  # a run that it has ended is told apart by its summary
 )  # fmt: skip
 """Options in which two runs of one experiment may differ. A name covers everything below it."""

@@ -102,6 +102,11 @@ def open_run(
     return run, lock
 
 
+def goes_on(found: LoadedCheckpoint | None) -> bool:
+    """Whether a run that starts from a checkpoint, if any, goes on in the folder of that."""
+    return found is not None and found.run is not None and _why_branch(found) is None
+
+
 @refusals_said()
 def find_checkpoint(name: str, logs: Path, of_run: Which = "best") -> LoadedCheckpoint:
     """Read the checkpoint that ``last``, ``best``, a path or the folder of a run means.

@@ -170,6 +170,10 @@ class MetricsCSV(Logger):
     def version(self) -> str:
         return self._folder.name
 
+    @property
+    def save_dir(self) -> str:
+        return str(self._folder)
+
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
         pass

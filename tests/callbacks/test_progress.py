@@ -5,8 +5,9 @@ import pty
 import termios
 import threading
 from contextlib import suppress
+from pathlib import Path
 
-from helpers import TINY
+from helpers import RUN, TINY
 from program import Command
 
 
@@ -47,3 +48,23 @@ def test_a_terminal_has_a_bar(command: Command) -> None:
     lines = [line for line in text.replace("\r", "\n").splitlines() if "epoch   1/3" in line]
     assert len(lines) == 1
     assert "Epoch 2" not in in_a_terminal(command, "--trainer.enable_progress_bar", "false")
+
+
+def test_a_bar_of_one_s_own_takes_the_place_of_ours(command: Command) -> None:
+    text = in_a_terminal(command, "--trainer.callbacks", "RichProgressBar")
+    assert "Epoch 2/2" in text
+    assert "img/s" not in text
+    lines = [line for line in text.replace("\r", "\n").splitlines() if "epoch   1/3" in line]
+    assert len(lines) == 1
+    assert "best so far" in lines[0] or "lr 0.01" in lines[0]
+
+
+def test_a_profiler_s_files_are_in_the_run_s_folder(command: Command, tmp_path: Path) -> None:
+    logger = ("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", ".",
+              "--trainer.logger.name", "", "--trainer.logger.version", "")  # fmt: skip
+    profiler = ("--trainer.profiler", "pytorch", "--trainer.max_epochs", "1")
+    ended = command("fit", *TINY, *logger, *profiler)
+    assert ended.status == 0, ended.stderr
+    assert "Profiler Report" in ended.stdout + ended.stderr
+    assert list((tmp_path / RUN).glob("*.pt.trace.json"))
+    assert not list(tmp_path.glob("*.json"))

@@ -160,7 +160,11 @@ REFUSALS: list[tuple[tuple[str, ...], str]] = [
     ((FLAG, "BaseFinetuning"), "derive one of your own"),
     ((FLAG, "SpikeDetection"), "cannot load what it saves"),
     ((FLAG, "Timer", "--trainer.max_time", "00:01:00:00"), "--trainer.max_time"),
-    ((FLAG, "LearningRateMonitor", "--trainer.logger", "false"), "--trainer.logger false"),
+    ((FLAG, "RichProgressBar", FLAG, "TQDMProgressBar"), "one alone"),
+    (
+        (FLAG, "RichProgressBar", "--trainer.enable_progress_bar", "false"),
+        "--trainer.enable_progress_bar false",
+    ),
     ((FLAG, "cifar_lightning.callbacks.Speed"), "at work without being named"),
     ((FLAG, "cifar_lightning.callbacks.Checkpoints"), "--checkpoints.every_seconds"),
     ((FLAG, EMA, f"{FLAG}+", EMA), "one alone"),

@@ -52,8 +52,6 @@ ELSEWHERE = {
     "trainer.accumulate_grad_batches": "promises/test_number_of_processes.py",
     "trainer.enable_progress_bar": "callbacks/test_progress.py",
 }
-# Of Lightning's, that this program hands on to its trainer.
-HANDED_ON = {"trainer.profiler"}
 
 # Given all together, to one run: the option, its flags, and what must then hold. Of the run that
 # has none of them, the opposite.
@@ -66,6 +64,7 @@ SEEN: dict[str, tuple[tuple[str, ...], Any]] = {
         ("elsewhere",), lambda t: (t.folder / "elsewhere" / RUN / "config.yaml").exists(),
     ),
     "trainer.enable_model_summary": (("true",), lambda t: "Total params" in t.printed),
+    "trainer.profiler": (("simple",), lambda t: "FIT Profiler Report" in t.printed),
     "trainer.min_epochs": (("2",), lambda t: t.seen["steps"] == 16),
     "trainer.limit_val_batches": (("1",), lambda t: t.seen["validation_batches"] == 1),
     "trainer.num_sanity_val_steps": (("1",), lambda t: t.seen["sanity_batches"] == 1),
@@ -131,7 +130,7 @@ def tried(command: Command, folder: Path, options: dict[str, Any], *flags: str) 
 
 
 def test_the_list_is_whole(command: Command) -> None:
-    listed = {*ELSEWHERE, *HANDED_ON, *SEEN, *IN_TENSORBOARD, *APART, *REFUSED}
+    listed = {*ELSEWHERE, *SEEN, *IN_TENSORBOARD, *APART, *REFUSED}
     there = set().union(*(options_of(command, name) for name in OPTIONS))
     assert there - listed == set(), "say what these do"
     assert listed - there == set(), "no such options"
