@@ -29,7 +29,8 @@ _PLACES = (
 
 def going_on(config: Namespace, plain: dict[str, Any], found: LoadedCheckpoint | None) -> Namespace:
     """Let the loggers of ``fit``, if that is the command, go on where those of a checkpoint's run
-    were, if its folder does, and say which cannot. Those that the command line sends elsewhere are left alone.
+    were, if its folder does, and say which cannot. Those that the command line sends elsewhere
+    are left alone.
 
     Args:
         config: the command line, parsed; a copy is changed.
