@@ -19,6 +19,7 @@ OF_THE_COMMAND = ("ckpt_path", "config", "verbose", "weights_only", "return_pred
 NOT_THE_EXPERIMENT = (
     *OF_THE_COMMAND,
     "seed_everything", "data.seed",  # the same experiment, repeated
+    "run_name",
     "trainer.devices", "trainer.num_nodes", "trainer.strategy",  # change the speed alone
     "checkpoints.every_seconds", "dashboard",  # keep and show what is computed anyway
     "trainer.logger", "trainer.enable_progress_bar", "trainer.default_root_dir",
@@ -83,6 +84,8 @@ class RunConfig:
         self.content = content
         self.model, self.data = _dict(content, "model"), _dict(content, "data")
         self.trainer = _dict(content, "trainer")
+        self.name = str(content.get("run_name") or "")
+        """What the user calls the run; empty if nothing."""
         self.network = class_name(self.model.get("net"))
         self.source = class_name(self.data.get("source"))
         self.mean, self.std = (tuple(self.data.get(name) or ()) for name in ("mean", "std"))
