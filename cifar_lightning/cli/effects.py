@@ -44,6 +44,9 @@ def check_options(
                 "--model.flip_averaging is for validate, test and predict: checkpoints are chosen "
                 "by what the network says of an image itself."
             )
+        name = config["run_name"]
+        if name is not None and not (name.strip() and name.isprintable()):
+            raise UsageError(f"--run_name {name!r}: it must be a name, in one line.")
         check_numbers(config, arguments.asks_for if found else lambda name: True)
         if found is not None:
             check_limit(found, config, arguments)

@@ -103,6 +103,7 @@ class CLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
             parser.add_class_arguments(Dashboard, "dashboard")
+            parser.add_argument("--run_name", type=str | None)
         else:
             # Lightning's default is the untrained network
             parser.set_defaults(ckpt_path="best")

@@ -93,6 +93,8 @@ _FIT: Groups = {
         "validation score in that run; or from the checkpoint at a path. Flags and --config win "
         "over what the run was started with; those that would change what it has already trained "
         "are refused. From a state older than the run's newest, a new run branches off.",
+        "run_name NAME": "What you call the run, in compare and TensorBoard; its folder stays "
+        "version_N.",
         "seed_everything N": "Decides the initial weights, the held-out images, the order of every "
         "epoch and the augmentation.",
     },

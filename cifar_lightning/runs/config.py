@@ -149,9 +149,10 @@ class RunConfig:
 
     @property
     def choices(self) -> dict[str, bool | int | float | str]:
-        """What was chosen, by short names: seed, source, net, optimizer, lr, batch_size, …"""
+        """What was chosen, by short names: name, seed, source, net, optimizer, lr, batch_size, …"""
         model, data, trainer = self.model, self.data, self.trainer
-        chosen = {"seed": self.content.get("seed_everything"), "source": self.source}
+        chosen: dict[str, Any] = {"name": self.name} if self.name else {}
+        chosen |= {"seed": self.content.get("seed_everything"), "source": self.source}
         chosen |= {name: data[name] for name in data if name not in ("source", "seed")}
         parts = [("net", ""), ("optimizer", ""), ("lr_scheduler", "schedule.")]
         parts += [("loss", "loss.")] if model.get("loss") else []

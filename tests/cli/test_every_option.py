@@ -14,6 +14,7 @@ from cifar_lightning.cli.options import OPTIONS, REFUSED, WITHOUT_EFFECT
 ELSEWHERE = {
     "seed_everything": "promises/test_exact_resume.py",
     "ckpt_path": "cli/test_resume.py",
+    "run_name": "cli/test_resume.py",
     "data.source": "data/test_source.py",
     "data.batch_size": "promises/test_number_of_processes.py",
     "data.val_size": "promises/test_honest.py",
