@@ -5,7 +5,6 @@ import copy
 import io
 import json
 import warnings
-from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.commands.names import CommandParser
 from cifar_lightning.commands.predictions import find_pictures, load_pictures
+from cifar_lightning.commands.trained import load_trained
 from cifar_lightning.data import Shapes
 from cifar_lightning.errors import UsageError, UserError
-from cifar_lightning.runs.config import RunConfig
 from cifar_lightning.runs.files import write_then_rename
 from cifar_lightning.runs.folders import LoadedCheckpoint, find_checkpoint
 from cifar_lightning.runs.provenance import git_state
@@ -82,21 +80,8 @@ def export(argv: Sequence[str]) -> None:
     if not target.absolute().parent.is_dir():
         raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
     found = find_checkpoint(asked.ckpt_path, asked.logs or Path("lightning_logs"))
-    ours = found.ours
-    if ours.get("config") is None or ours.get("class_names") is None:
-        raise UserError(
-            f"{found.path} does not say how its images were normalised and what its classes are "
-            "called: export a checkpoint that `fit` of this version has written."
-        )
-    config = RunConfig(ours["config"])
+    classifier, config, _ = load_trained(found)
     images = _images(asked.images, found.image_side)
-    try:
-        classifier = ImageClassifier.load_from_checkpoint(found.path, map_location="cpu")
-    except ArgumentError as error:  # jsonargparse, by which the network is made
-        net = found.content["hyper_parameters"]["net"]["class_path"]
-        raise UserError(
-            f"{found.path}: its network {net} cannot be imported: put its module on PYTHONPATH."
-        ) from error
     model = Deployed(classifier.net, config.mean, config.std).eval()
     with torch.no_grad():
         expected = model(images)
