@@ -3,6 +3,7 @@ whose images, and what is reported of it."""
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -87,6 +88,7 @@ def predict(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None
     """Classify pictures, or the held-out images, and report it. Raises UserError if these are not
     there or are others than those of the run, or the disk refuses."""
     data, pictures = asked.data, asked.pictures
+    to = Path(asked.config["to"]) if asked.config["to"] else None
     if pictures is not None:
         data.pictures = pictures.load()
     else:
@@ -101,9 +103,9 @@ def predict(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None
     if not _is_whole(trainer, len(probabilities), len(images)):
         log.info("No predictions are written: this was a trial, not a pass over all images.")
     elif pictures is not None:
-        pictures.report(probabilities)
+        pictures.report(probabilities, to)
     else:
-        report_predictions(asked.found, names, asked.collector.labels, probabilities)
+        report_predictions(asked.found, names, asked.collector.labels, probabilities, to)
 
 
 def _is_whole(trainer: Trainer, seen: int, images: int) -> bool:

@@ -243,6 +243,7 @@ def _add_options_of(command: str, parser: LightningArgumentParser) -> None:
         parser.set_defaults(ckpt_path="best")
     if command == "predict":
         parser.add_argument("--data.images", type=str, nargs="+")
+        parser.add_argument("--to", type=str | None)
 
 
 def quiet_lightning(level: int = logging.WARNING) -> None:

@@ -230,6 +230,8 @@ def _evaluation(what: Options, about_trainer: Options) -> Groups:
 _IMAGES = {
     "data.images PATH [PATH ...]": "Pictures to classify, of any size: files, and folders of "
     "files; without it the validation images.",
+    "to FILE": "Write the predictions there instead of predictions.csv in the run's folder; ends "
+    "in .csv or .json.",
 }
 _LIMIT = {
     "trainer.limit_val_batches X": "Validate this many batches (100), or this share (0.1); without "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lightning.commands.names import CommandParser
-from cifar_lightning.commands.predictions import find_pictures, load_pictures
+from cifar_lightning.commands.predictions import check_target, find_pictures, load_pictures
 from cifar_lightning.commands.trained import load_trained
 from cifar_lightning.data import Shapes
 from cifar_lightning.errors import UsageError, UserError
@@ -73,12 +73,7 @@ def export(argv: Sequence[str]) -> None:
     if asked.logs is not None and asked.ckpt_path not in ("best", "last"):
         raise UsageError(f"--logs {asked.logs}: --ckpt_path {asked.ckpt_path} says it already.")
     target: Path = asked.to
-    if target.suffix not in _FORMATS:
-        raise UsageError(f"--to {target}: its name must end in {', '.join(_FORMATS)}.")
-    if target.exists():
-        raise UsageError(f"--to {target}: there is a file of that name; remove it or take another.")
-    if not target.absolute().parent.is_dir():
-        raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
+    check_target(target, _FORMATS)
     found = find_checkpoint(asked.ckpt_path, asked.logs or Path("lightning_logs"))
     classifier, config, _ = load_trained(found)
     images = _images(asked.images, found.image_side)
@@ -114,7 +109,7 @@ def _images(paths: Sequence[str] | None, side: int) -> Tensor:
         size = (side, side)
         scaled = nn.functional.interpolate(pixels.permute(0, 3, 1, 2).float(), size=size)
         return scaled / 255
-    pixels, _ = load_pictures(find_pictures(paths), side)
+    pixels, _ = load_pictures(find_pictures(paths, "--images"), side)
     return pixels.permute(0, 3, 1, 2).float() / 255
 
 

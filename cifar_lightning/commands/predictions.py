@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from cifar_lightning.commands.columns import padded, widest
 from cifar_lightning.data import is_no_image, read_image, square
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs.files import write_text
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 _SHOWN = 96  # pixels a side on the contact sheet
 _ON_THE_SHEET = 64
+_Answer = list[tuple[str, float]]
+"""The most probable classes of a picture and their probabilities, the most probable first."""
 
 
 def write_predictions(
@@ -29,11 +33,11 @@ def write_predictions(
     probabilities: Tensor,
     images: Sequence[object] | None = None,
 ) -> None:
-    """Write a CSV file with a row for each image: image, truth (if known), prediction, and a column
-    with the probability of each class.
+    """Write a row for each image: image, truth (if known), prediction, and the probability of each
+    class. In CSV that is a column a class; in JSON an object an image, with ``probabilities``.
 
     Args:
-        path: the file.
+        path: the file; ends in .csv or .json.
         names: of the K classes.
         truth: int64 N.
         probabilities: float N×K.
@@ -46,29 +50,56 @@ def write_predictions(
     if truth is not None:
         columns["truth"] = [names[label] for label in truth.tolist()]
     columns["prediction"] = [names[label] for label in probabilities.argmax(1).tolist()]
+    rows = zip(*columns.values(), probabilities.tolist(), strict=True)
+    if path.suffix == ".json":
+        known = [
+            {
+                **dict(zip(columns, map(_plain, facts), strict=True)),
+                "probabilities": {name: round(p, 6) for name, p in zip(names, row, strict=True)},
+            }
+            for *facts, row in rows
+        ]
+        write_text(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+        return
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*columns, *names])
-    for *known, row in zip(*columns.values(), probabilities.tolist(), strict=True):
-        writer.writerow([*known, *(f"{p:.6f}" for p in row)])
+    for *facts, row in rows:
+        writer.writerow([*facts, *(f"{p:.6f}" for p in row)])
     write_text(path, text.getvalue())
 
 
+def check_target(target: Path, endings: Iterable[str]) -> None:
+    """Whether ``--to`` names a file that can be written, and is not there yet. Raises UsageError:
+    says what is wrong."""
+    if target.suffix not in endings:
+        raise UsageError(f"--to {target}: its name must end in {', '.join(endings)}.")
+    if target.exists():
+        raise UsageError(f"--to {target}: there is a file of that name; remove it or take another.")
+    if not target.absolute().parent.is_dir():
+        raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
+
+
 def report_predictions(
-    found: LoadedCheckpoint, names: Sequence[str], truth: Tensor, probabilities: Tensor
+    found: LoadedCheckpoint,
+    names: Sequence[str],
+    truth: Tensor,
+    probabilities: Tensor,
+    to: Path | None = None,
 ) -> None:
-    """Write ``predictions.csv`` of the held-out images into the checkpoint's run.
+    """Write the predictions for the held-out images.
 
     Args:
         found: the checkpoint that predicted.
         names: of the K classes.
         truth: int64 N.
         probabilities: float N×K.
+        to: the file; ``predictions.csv`` in the checkpoint's run if None.
 
     Raises:
         UserError: the disk refuses.
     """
-    path = (found.run or Path.cwd()) / "predictions.csv"
+    path = to or (found.run or Path.cwd()) / "predictions.csv"
     write_predictions(path, names, truth, probabilities)
     log.info("Predictions of %s for the validation images: %s", found.path, path)
 
@@ -100,47 +131,62 @@ class Pictures:
         Raises:
             UserError: a path is not there or cannot be read as an image.
         """
-        self._files = find_pictures(self._paths)
+        self._files = find_pictures(self._paths, "--data.images")
         images, self._shown = load_pictures(self._files, self._found.image_side)
         return images
 
-    def report(self, probabilities: Tensor) -> None:
-        """Print a line for each, and write ``predictions.csv`` and ``predictions.png`` into the
-        checkpoint's run.
+    def report(self, probabilities: Tensor, to: Path | None = None) -> None:
+        """Print a line for each, and write what is predicted.
 
         Args:
             probabilities: float N×K.
+            to: the file; ``predictions.csv`` in the checkpoint's run, and beside it
+                ``predictions.png`` with the first 64 pictures, if None.
 
         Raises:
             UserError: the disk refuses.
         """
         folder = self._found.run or Path.cwd()
-        print(
-            *write_answers(folder, self._files, self._shown, probabilities, self.class_names),
-            sep="\n",
-        )
-        what, where = f"{len(self._files)} pictures", folder / "predictions.*"
+        names, files = self.class_names, self._files
+        write_predictions(to or folder / "predictions.csv", names, None, probabilities, files)
+        top = probabilities.topk(min(3, len(names)), dim=1)
+        answers = [
+            [(names[c], p) for c, p in zip(of_one, ps, strict=True)]
+            for of_one, ps in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        ]
+        if to is None:
+            write_sheet(folder / "predictions.png", files, self._shown, answers, names)
+        print(*lines_of(files, answers), sep="\n")
+        what, where = f"{len(files)} pictures", to or folder / "predictions.*"
         log.info("Predictions of %s for %s: %s", self._found.path, what, where)
 
 
-def find_pictures(paths: Sequence[str]) -> list[Path]:
+def find_pictures(paths: Sequence[str], option: str) -> list[Path]:
     """List the files among ``paths``, and all files in and below the folders among them.
+
+    Args:
+        paths: as they were typed.
+        option: after which they were typed.
 
     Raises:
         UserError: a path does not exist, or a folder holds no pictures.
     """
     found: list[Path] = []
     for name in paths:
+        if re.match(r"\w+://", name):
+            raise UserError(
+                f"{option} {name}: pictures are read from files; download it, and give the file."
+            )
         path = Path(name).expanduser()
         if path.is_dir():
             within = [f for f in path.rglob("*") if f.is_file() and not is_no_image(f.name)]
             if not within:
-                raise UserError(f"--data.images {path}: the folder holds no pictures.")
+                raise UserError(f"{option} {name}: the folder holds no pictures.")
             found += sorted(within)
         elif path.is_file():
             found.append(path)
         else:
-            raise UserError(f"--data.images {path}: there is no such file or folder.")
+            raise UserError(f"{option} {name}: there is no such file or folder.")
     return found
 
 
@@ -163,47 +209,46 @@ def load_pictures(files: Sequence[Path], side: int) -> tuple[Tensor, list[np.nda
     return images, shown
 
 
-def write_answers(
-    folder: Path,
+def write_sheet(
+    path: Path,
     files: Sequence[Path],
     shown: Sequence[np.ndarray],
-    probabilities: Tensor,
+    answers: Sequence[_Answer],
     class_names: Sequence[str],
-) -> list[str]:
-    """Write ``predictions.csv``, and ``predictions.png`` with the first 64 pictures and their
-    predictions.
+) -> None:
+    """Draw the first of N pictures with their predictions.
 
     Args:
-        folder: where to.
+        path: the PNG.
         files: the N pictures.
         shown: the first of them, uint8 96×96×3.
-        probabilities: float, N×K.
+        answers: of each of the N.
         class_names: K names.
-
-    Returns:
-        a line for each picture: its first three classes with their probabilities.
     """
-    write_predictions(folder / "predictions.csv", class_names, None, probabilities, files)
-    top = probabilities.topk(min(3, len(class_names)), dim=1)
-    answers = [
-        [(class_names[c], p) for c, p in zip(of_one, ps, strict=True)]
-        for of_one, ps in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    ]
     from cifar_lightning.figures import captioned, legible, save, shortened
 
-    files_shown, names = legible([f.name for f in files[: len(shown)]]), legible(class_names)
+    shown_files = legible([file.name for file in files[: len(shown)]])
+    names = dict(zip(class_names, legible(class_names), strict=True))
     captions = [
-        f"{shortened(file, 16)}\n{shortened(names[label], 12)} {p:.0%}"
-        for file, label, p in zip(
-            files_shown, top.indices[:, 0].tolist(), top.values[:, 0].tolist(), strict=False
-        )
+        f"{shortened(file, 16)}\n{shortened(names[answer[0][0]], 12)} {answer[0][1]:.0%}"
+        for file, answer in zip(shown_files, answers, strict=False)
     ]
     title = f"{len(shown)} of {len(files)} pictures" if len(files) > len(shown) else ""
     sheet = captioned(np.stack(shown), captions, title, columns=min(8, len(shown)))
-    save(sheet, folder / "predictions.png")
+    save(sheet, path)
+
+
+def lines_of(files: Sequence[Path], answers: Sequence[_Answer]) -> list[str]:
+    """A line for each picture, as the terminal shows it."""
+    from cifar_lightning.figures import shortened
+
     width = min(40, widest([str(picture) for picture in files]))
     return [
         f"{padded(shortened(str(picture), width), width)}  "
         + "  ".join(f"{padded(name, 12)} {p:6.1%}" for name, p in answer)
         for picture, answer in zip(files, answers, strict=True)
     ]
+
+
+def _plain(fact: object) -> object:
+    return str(fact) if isinstance(fact, Path) else fact

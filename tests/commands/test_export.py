@@ -83,3 +83,7 @@ def test_export_overwrites_nothing(command: Command, run: Path, tmp_path: Path) 
         ended = command("export", *arguments)
         assert ended.status == 2
         assert part in one_sentence(ended)
+    for name in ("nope.png", "http://example.org/nope.png"):
+        ended = command("export", "--to", "x.onnx", "--images", name)
+        assert ended.status == 1
+        assert one_sentence(ended).startswith(f"--images {name}: ")
