@@ -34,6 +34,7 @@ class Deployed(nn.Module):
     Maps images, float N×3×H×W, RGB from 0 to 1, to probabilities of the classes, float N×K.
     """
 
+    input = "float32 N×3×H×W, RGB from 0 to 1"
     mean: Tensor
     std: Tensor
 
@@ -46,6 +47,15 @@ class Deployed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         probabilities: Tensor = self.net((images - self.mean) / self.std).softmax(dim=1)
         return probabilities
+
+
+class DeployedOnPixels(Deployed):
+    """Likewise, of images as a decoder gives them: uint8 N×H×W×3, RGB from 0 to 255."""
+
+    input = "uint8 N×H×W×3, RGB from 0 to 255"
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.permute(0, 3, 1, 2).float() / 255)
 
 
 def export(argv: Sequence[str]) -> None:
@@ -61,6 +71,13 @@ def export(argv: Sequence[str]) -> None:
         "--to", type=Path, required=True, metavar="FILE", help=f"ends in {', '.join(_FORMATS)}"
     )
     parser.add_argument(
+        "--input",
+        choices=("float32", "uint8"),
+        default="float32",
+        help="what the model takes: float32 N×3×H×W from 0 to 1, or uint8 N×H×W×3 as pictures come "
+        "from a decoder (float32)",
+    )
+    parser.add_argument(
         "--images",
         nargs="+",
         action="extend",
@@ -74,16 +91,22 @@ def export(argv: Sequence[str]) -> None:
         raise UsageError(f"--logs {asked.logs}: --ckpt_path {asked.ckpt_path} says it already.")
     target: Path = asked.to
     check_target(target, _FORMATS)
+    if asked.input == "uint8" and target.suffix == ".safetensors":
+        raise UsageError(f"--input uint8: {target} holds weights alone; take .onnx or .pt2.")
     found = find_checkpoint(asked.ckpt_path, asked.logs or Path("lightning_logs"))
     classifier, config, _ = load_trained(found)
     images = _images(asked.images, found.image_side)
-    model = Deployed(classifier.net, config.mean, config.std).eval()
+    if asked.input == "float32":
+        images = images.permute(0, 3, 1, 2).float() / 255
+    kind = DeployedOnPixels if asked.input == "uint8" else Deployed
+    model = kind(classifier.net, config.mean, config.std).eval()
+    about = {"input": model.input, **_about(found)}
     with torch.no_grad():
         expected = model(images)
 
     try:
         with write_then_rename(target) as part:
-            written = _FORMATS[target.suffix](model, images[:2], _about(found), part)
+            written = _FORMATS[target.suffix](model, images[:2], about, part)
             difference = _largest_difference(written, images, expected)
             if not difference <= TOLERANCE:
                 raise UserError(
@@ -103,14 +126,13 @@ def export(argv: Sequence[str]) -> None:
 
 
 def _images(paths: Sequence[str] | None, side: int) -> Tensor:
-    """Float N×3×side×side from 0 to 1."""
+    """uint8 N×side×side×3."""
     if paths is None:
         pixels = Shapes(_CHECKED * 5).load("test").images
-        size = (side, side)
-        scaled = nn.functional.interpolate(pixels.permute(0, 3, 1, 2).float(), size=size)
-        return scaled / 255
+        scaled = nn.functional.interpolate(pixels.permute(0, 3, 1, 2), size=(side, side))
+        return scaled.permute(0, 2, 3, 1).contiguous()
     pixels, _ = load_pictures(find_pictures(paths, "--images"), side)
-    return pixels.permute(0, 3, 1, 2).float() / 255
+    return pixels
 
 
 def _about(found: LoadedCheckpoint) -> dict[str, str]:
@@ -119,7 +141,6 @@ def _about(found: LoadedCheckpoint) -> dict[str, str]:
     git = git_state()
     return {
         "class_names": json.dumps(ours["class_names"]),
-        "input": "float32 N×3×H×W, RGB from 0 to 1",
         "output": "probabilities, float32 N×K",
         "checkpoint": str(found.path),
         "epoch": str(found.content["epoch"]),
