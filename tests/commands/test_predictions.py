@@ -90,7 +90,7 @@ def test_pictures_that_are_none(
 
 def test_a_file_of_one_s_own(command: Command, run: Path, tmp_path: Path) -> None:
     pictures(tmp_path)
-    for of, flags in (("pictures", ("--data.images", "pictures")), ("held-out images", ())):
+    for of, flags in (("pictures", ("--data.images", "pictures")), ("validation images", ())):
         assert command("predict", *flags, "--to", f"{of}.csv").status == 0
         ended = command("predict", *flags, "--to", f"{of}.json")
         assert ended.status == 0, ended.stderr
