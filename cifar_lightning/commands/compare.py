@@ -8,14 +8,14 @@ from pathlib import Path
 from cifar_lightning.commands.experiments import (
     Experiment,
     experiments_of,
+    find_runs,
     labels_of,
-    once_each,
     select,
 )
 from cifar_lightning.commands.names import CommandParser
 from cifar_lightning.commands.rows import FORMATS, in_order, record
 from cifar_lightning.errors import UserError
-from cifar_lightning.runs.record import Run, list_runs, read_run
+from cifar_lightning.runs.record import Run, read_run
 
 # Test accuracies in % after each epoch of "Recognising CIFAR-10 with deep learning (2)", AlexNet;
 # the original images, chosen on the test images.
@@ -59,8 +59,7 @@ def compare(argv: Sequence[str]) -> None:
         "--to", type=Path, help="the PNG with the curves; by default compare.png beside the runs"
     )
     asked = parser.parse_args(argv)
-    folders = [_find(run, asked.logs) for run in asked.runs] or list_runs(asked.logs)
-    folders, runs = once_each(folders), []
+    folders, runs = find_runs(asked.runs, asked.logs), []
     for folder in folders:
         try:
             runs.append(read_run(folder))
@@ -85,13 +84,6 @@ def compare(argv: Sequence[str]) -> None:
 
     save(curves([_curve(experiments[i], labels) for i in order], ARTICLE), path)
     print(f"\ncurves: {path}", file=sys.stdout if read_by_people else sys.stderr)
-
-
-def _find(run: Path, logs: Path) -> Path:
-    for folder in (run, logs / run):
-        if folder.is_dir():
-            return folder
-    raise UserError(f"{run} is no folder of a run, nor is there one of that name in {logs}.")
 
 
 def _curve(

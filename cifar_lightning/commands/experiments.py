@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs.config import class_name, flat
-from cifar_lightning.runs.record import Run
+from cifar_lightning.runs.record import Run, list_runs
 
 _KNOWN: dict[str, Callable[[Run], Any]] = {
     "run": lambda run: run.path.resolve().name,
@@ -94,7 +94,20 @@ def _is_like(value: str | None, wanted: str) -> bool:
     return fnmatchcase(text.lower(), wanted.lower())
 
 
-def once_each(folders: list[Path]) -> list[Path]:
+def find_runs(asked: Sequence[Path], logs: Path) -> list[Path]:
+    """The folders of the runs that are asked for, by path or by name in ``logs``; all there if
+    none is. Each counts once. Raises UserError: there is no such folder."""
+    return _once_each([_find(run, logs) for run in asked] or list_runs(logs))
+
+
+def _find(run: Path, logs: Path) -> Path:
+    for folder in (run, logs / run):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"{run} is no folder of a run, nor is there one of that name in {logs}.")
+
+
+def _once_each(folders: list[Path]) -> list[Path]:
     """Folders without those that another path has named already, which are said."""
     known: dict[tuple[int, int], Path] = {}
     for folder in folders:

@@ -11,7 +11,7 @@ from cifar_lightning.errors import UserError
 from cifar_lightning.processes import slurm
 from cifar_lightning.runs.checkpoint_io import KEY, read_checkpoint
 from cifar_lightning.runs.config import write_config
-from cifar_lightning.runs.ending import reopen
+from cifar_lightning.runs.ending import read_summary, reopen
 from cifar_lightning.runs.loggers import event_files
 from cifar_lightning.runs.record import (
     best_checkpoint,
@@ -185,11 +185,13 @@ def _is_newest_state(found: LoadedCheckpoint) -> bool:
     """Whether the run of ``found`` holds no newer state that going on there would lose."""
     if found.path.name == "last.ckpt" or found.run is None:
         return True
+    path = found.path.with_name("last.ckpt")
     try:
-        last = read_checkpoint(found.path.with_name("last.ckpt"))
-    except UserError:
+        # clean may have removed the state, not the logs, which say how far the run has come
+        last = read_checkpoint(path) if path.exists() else read_summary(found.run)
+    except (UserError, ValueError):
         return True
-    return bool(last["global_step"] <= found.content["global_step"])
+    return bool(last.get("global_step", 0) <= found.content["global_step"])
 
 
 def _branch(found: LoadedCheckpoint, run: Path) -> None:
