@@ -1,5 +1,6 @@
 """``python -m cifar_lightning``: run a command, answer what goes wrong in one sentence."""
 
+import io
 import logging
 import os
 import sys
@@ -91,6 +92,8 @@ def _run(argv: list[str]) -> None:
 
 def _quiet() -> None:
     """Our own messages as plain lines on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not every terminal knows ± and names of classes
+        sys.stdout.reconfigure(errors="replace")
     show = threading.excepthook
 
     def show_unless_said(failed: threading.ExceptHookArgs) -> None:

@@ -3,10 +3,10 @@
 Importing this takes most of a second: those who draw import it when they do.
 """
 
+import io
 import logging
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,9 +147,11 @@ def pixels(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[:, :, :3]
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, for print twice as fine as for TensorBoard."""
-    FigureCanvasAgg(_with_fonts(figure)).print_figure(path, dpi=200)
+def png(figure: Figure) -> bytes:
+    """A PNG file, for print twice as fine as for TensorBoard."""
+    file = io.BytesIO()
+    FigureCanvasAgg(_with_fonts(figure)).print_figure(file, dpi=200, format="png")
+    return file.getvalue()
 
 
 def legible(names: Sequence[str]) -> list[str]:

@@ -180,14 +180,14 @@ def _of_rounds(
 
 # Linux adds to a process's ru_maxrss what its parent had in memory when it was started.
 _FIT_AND_SAY_PEAK = """
-import atexit, pathlib, resource, sys
+import atexit, sys
 def say():
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        print(1024 * int(status.read_text().split("VmHWM:")[1].split()[0]))
+    if sys.platform == "linux":
+        print(1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]))
+    elif sys.platform == "win32": print("nan")  # which has no resource
     else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        print(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        import resource
+        print((1 if sys.platform == "darwin" else 1024) * resource.getrusage(0).ru_maxrss)
 atexit.register(say)
 from cifar_lightning.__main__ import main
 main()

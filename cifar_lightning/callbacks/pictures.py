@@ -7,6 +7,7 @@ import numpy as np
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from cifar_lightning import lightning_internals
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.metrics import Evaluation
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 class Pictures(Callback):
     """Draws, after the first epoch, every so many epochs and after the last: the confusion matrix,
     the most confident mistakes, calibration, the first convolution's filters, a training batch.
+    Of several validations in an epoch the last is drawn.
 
     Args:
         collector: has the last validation pass.
@@ -39,7 +41,7 @@ class Pictures(Callback):
             self._draw(trainer, "training batch", self._training_batch, batch[0])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or not self._is_due(trainer):
+        if trainer.sanity_checking or not (self._is_due(trainer) and _is_last(trainer)):
             return
         self._draw(trainer, "confusion matrix", self._confusion_matrix, trainer)
         self._draw(trainer, "calibration", self._calibration)
@@ -125,3 +127,12 @@ class Pictures(Callback):
         largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
         pixels = (127.5 + 127.5 * weights / np.maximum(largest, 1e-12)).round().astype(np.uint8)
         return mosaic(pixels, f"the {len(pixels)} filters of {name}", columns=12)
+
+
+def _is_last(trainer: Trainer) -> bool:
+    """Whether the validation at hand is the epoch's last. Computed from where the run stands, as a
+    resumed run knows nothing of the validations before."""
+    if (every := trainer.val_check_batch) is None:  # by the clock, minutes apart
+        return True
+    _, batches = lightning_internals.next_batch(trainer)
+    return batches + every > trainer.num_training_batches

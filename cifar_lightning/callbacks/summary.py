@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -136,16 +137,23 @@ def _text(
     newest = from_here / "checkpoints" / "last.ckpt"
     if best := summary["best"]:
         path = from_here / best["checkpoint"]
-        lines += [
-            f"best           epoch {best['epoch'] + 1}, {best['monitor']} {best['score']:.4f}",
-            f"test it        python -m cifar_lightning test --ckpt_path {path}"
+        score = f"epoch {best['epoch'] + 1}, {best['monitor']} {best['score']:.4f}"
+        if path.exists():
+            lines.append(f"best           {score}")
+        else:  # the run was resumed from a checkpoint that was copied elsewhere alone
+            lines.append(f"best           {score}; its checkpoint is not in this run")
+            path = newest
+        lines.append(
+            f"test it        python -m cifar_lightning test --ckpt_path {quote(str(path))}"
             if from_command
-            else f"its checkpoint {path}",
-        ]
+            else f"its checkpoint {path}"
+        )
     elif summary["validated_on"] is None and newest.exists():
-        lines.append(f"test it        python -m cifar_lightning test --ckpt_path {newest}")
-    lines.append(f"look at it     tensorboard --logdir {from_here.parent}")
+        path = quote(str(newest))
+        lines.append(f"test it        python -m cifar_lightning test --ckpt_path {path}")
+    lines.append(f"look at it     tensorboard --logdir {quote(str(from_here.parent))}")
     if from_command and newest.exists():
         option = _TO_GO_ON.get(ended_by, "")
-        lines.append(f"go on          python -m cifar_lightning fit --ckpt_path {newest}{option}")
+        path = quote(str(newest))
+        lines.append(f"go on          python -m cifar_lightning fit --ckpt_path {path}{option}")
     return "\n".join(lines)

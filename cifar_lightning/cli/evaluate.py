@@ -15,6 +15,7 @@ from cifar_lightning.commands.predictions import Pictures, report_predictions
 from cifar_lightning.commands.report import Tested, report_test
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.runs.folders import LoadedCheckpoint
+from cifar_lightning.runs.results import results_folder
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +75,14 @@ def test(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None:
     """Measure a checkpoint on the test images, and report it. Raises UserError if the images are
     not there or the disk refuses."""
     log.info("Testing %s", asked.found.path)
+    folder = _folder(trainer, asked)
     trainer.test(model, asked.data, ckpt_path=asked.found.path, verbose=False)
     if trainer.is_global_zero:
         evaluation = asked.collector.evaluation
         assert evaluation is not None
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         whole = _is_whole(trainer, len(evaluation.labels), len(asked.data.splits.test.indices))
-        tested = Tested(asked.found, asked.data, asked.config, model.flip_averaging)
+        tested = Tested(asked.found, asked.data, asked.config, model.flip_averaging, folder)
         report_test(tested, evaluation, metrics, whole)
 
 
@@ -95,6 +97,7 @@ def predict(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None
         data.splits.check_validates()
         trainer.callbacks.append(HeldOut(asked.found))
     log.info("Predicting with %s", asked.found.path)
+    folder = _folder(trainer, asked)
     trainer.predict(model, data, ckpt_path=asked.found.path, return_predictions=False)
     if not trainer.is_global_zero:
         return
@@ -103,9 +106,15 @@ def predict(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None
     if not _is_whole(trainer, len(probabilities), len(images)):
         log.info("No predictions are written: this was a trial, not a pass over all images.")
     elif pictures is not None:
-        pictures.report(probabilities, to)
+        pictures.report(folder, probabilities, to)
     else:
-        report_predictions(asked.found, names, asked.collector.labels, probabilities, to)
+        report_predictions(asked.found, folder, names, asked.collector.labels, probabilities, to)
+
+
+def _folder(trainer: Trainer, asked: Evaluation) -> Path | None:
+    """Where the results go to, if there are any to keep and this is who keeps them."""
+    keeps = trainer.is_global_zero and not trainer.fast_dev_run
+    return results_folder(asked.found.run) if keeps else None
 
 
 def _is_whole(trainer: Trainer, seen: int, images: int) -> bool:

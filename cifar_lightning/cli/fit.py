@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from filelock import FileLock
@@ -129,5 +130,5 @@ def _say_how_to_go_on(checkpoints: Checkpoints) -> None:
         return
     if checkpoints.unsaved is not None:
         log.warning("%s: what is there is older.", checkpoints.unsaved)
-    path = "last" if is_newest_run(run) else run / "checkpoints" / "last.ckpt"
+    path = "last" if is_newest_run(run) else quote(str(run / "checkpoints" / "last.ckpt"))
     log.info("To go on: python -m cifar_lightning fit --ckpt_path %s", path)

@@ -114,11 +114,12 @@ class Arguments:
         logs = logs_folder(self.value_of("trainer.default_root_dir"))
         name = self.value_of("ckpt_path")
         if self.command != "fit":
+            self._check_trained()
             return find_checkpoint(name or "best", logs)
         wanted = name or checkpoint_of_job(logs)
         if wanted is None:
             return None
-        found = find_checkpoint(str(wanted), logs)
+        found = find_checkpoint(str(wanted), logs, of_run="last")
         if found.ours.get("format") not in RESUMABLE:
             raise UserError(
                 f"{found.path} was not written by this version of cifar_lightning: it can be "
@@ -138,6 +139,14 @@ class Arguments:
         in_front = ["--config", json.dumps(inherited)] if inherited else []
         return [*self.argv[: self._start], *in_front, *self.argv[self._start :]]
 
+    def _check_trained(self) -> None:
+        asked = [setting for setting in self.settings if setting.name == "ckpt_path"]
+        if asked and asked[-1].file is None and asked[-1].value == "null":
+            raise UsageError(
+                f"--ckpt_path null: {self.command} takes a trained network; give best, last, the "
+                "folder of a run or the path of a checkpoint."
+            )
+
     @property
     def _asks_for_text(self) -> bool:
         return any(w in ("-h", "--help") or w.startswith("--print_config") for w in self.argv)
@@ -147,7 +156,7 @@ def _read(config: str) -> dict[str, Any]:
     """A config file, or its text; nothing of one that the parser is going to complain of."""
     try:
         path = Path(config)
-        content = yaml.safe_load(path.read_text() if path.is_file() else config)
+        content = yaml.safe_load(path.read_text(encoding="utf-8") if path.is_file() else config)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -11,7 +11,7 @@ from zipfile import BadZipFile, ZipFile
 from filelock import FileLock, Timeout
 
 from cifar_lightning.commands.experiments import find_runs
-from cifar_lightning.commands.names import CommandParser
+from cifar_lightning.commands.names import CommandParser, path
 from cifar_lightning.errors import UserError
 from cifar_lightning.runs.record import best_checkpoint, list_runs, read_run
 
@@ -20,10 +20,10 @@ def clean(argv: Sequence[str]) -> None:
     """Run the command. Raises UserError: there is no such run, or a file cannot be removed."""
     parser = CommandParser("clean")
     parser.add_argument(
-        "runs", nargs="*", metavar="RUN", type=Path, help="folders of runs; by default all"
+        "runs", nargs="*", metavar="RUN", type=path, help="folders of runs; by default all"
     )
     parser.add_argument(
-        "--logs", type=Path, default=Path("lightning_logs"), help="where the runs are"
+        "--logs", type=path, default=Path("lightning_logs"), help="where the runs are"
     )
     parser.add_argument(
         "--remove", action="store_true", help="remove the files; without it they are only listed"

@@ -12,9 +12,10 @@ from cifar_lightning.commands.experiments import (
     labels_of,
     select,
 )
-from cifar_lightning.commands.names import CommandParser
+from cifar_lightning.commands.names import CommandParser, path
 from cifar_lightning.commands.rows import FORMATS, in_order, record
 from cifar_lightning.errors import UserError
+from cifar_lightning.runs.files import why_not_writable, write_bytes
 from cifar_lightning.runs.record import Run, read_run
 
 # Test accuracies in % after each epoch of "Recognising CIFAR-10 with deep learning (2)", AlexNet;
@@ -29,10 +30,10 @@ def compare(argv: Sequence[str]) -> None:
     """Run the command. Raises UserError if there is nothing to compare."""
     parser = CommandParser("compare")
     parser.add_argument(
-        "runs", nargs="*", metavar="RUN", type=Path, help="folders of runs; by default all"
+        "runs", nargs="*", metavar="RUN", type=path, help="folders of runs; by default all"
     )
     parser.add_argument(
-        "--logs", type=Path, default=Path("lightning_logs"), help="where the runs are"
+        "--logs", type=path, default=Path("lightning_logs"), help="where the runs are"
     )
     parser.add_argument(
         "--format",
@@ -56,7 +57,7 @@ def compare(argv: Sequence[str]) -> None:
         "of all else",
     )
     parser.add_argument(
-        "--to", type=Path, help="the PNG with the curves; by default compare.png beside the runs"
+        "--to", type=path, help="the PNG with the curves; by default compare.png beside the runs"
     )
     asked = parser.parse_args(argv)
     folders, runs = find_runs(asked.runs, asked.logs), []
@@ -79,11 +80,30 @@ def compare(argv: Sequence[str]) -> None:
     read_by_people = asked.format in ("table", "md")
     if read_by_people and any(run.config.chosen_on_test for run in runs):
         print("* chosen on the test images, as the article does: not comparable with the others")
-    path = asked.to or folders[0].parent / "compare.png"
-    from cifar_lightning.figures import curves, save
+    picture = asked.to or _beside(folders[0])
+    if picture is None:
+        return
+    sys.stdout.flush()  # the table, whatever the disk says
+    from cifar_lightning.figures import curves, png
 
-    save(curves([_curve(experiments[i], labels) for i in order], ARTICLE), path)
-    print(f"\ncurves: {path}", file=sys.stdout if read_by_people else sys.stderr)
+    write_bytes(picture, png(curves([_curve(experiments[i], labels) for i in order], ARTICLE)))
+    print(f"\ncurves: {picture}", file=sys.stdout if read_by_people else sys.stderr)
+
+
+def _beside(run: Path) -> Path | None:
+    """The picture beside a run; where one may only read there, in the current folder, and None if
+    one may there neither, which is said."""
+    reasons = []
+    for folder in (run.parent, Path()):
+        if (reason := why_not_writable(folder)) is None:
+            return folder / "compare.png"
+        reasons.append(f"{folder.absolute()} ({reason})")
+    print(
+        f"no curves are drawn: neither folder is to be written: {', '.join(reasons)}; "
+        "say where to with --to.",
+        file=sys.stderr,
+    )
+    return None
 
 
 def _curve(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs.config import class_name, flat
+from cifar_lightning.runs.files import refusals_said
 from cifar_lightning.runs.record import Run, list_runs
 
 _KNOWN: dict[str, Callable[[Run], Any]] = {
@@ -100,6 +101,7 @@ def find_runs(asked: Sequence[Path], logs: Path) -> list[Path]:
     return _once_each([_find(run, logs) for run in asked] or list_runs(logs))
 
 
+@refusals_said()
 def _find(run: Path, logs: Path) -> Path:
     for folder in (run, logs / run):
         if folder.is_dir():

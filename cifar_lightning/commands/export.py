@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifar_lightning.commands.names import CommandParser
+from cifar_lightning.commands.names import CommandParser, path
 from cifar_lightning.commands.predictions import check_target, find_pictures, load_pictures
 from cifar_lightning.commands.trained import load_trained
 from cifar_lightning.data import Shapes
@@ -68,7 +68,7 @@ def export(argv: Sequence[str]) -> None:
     parser = CommandParser("export")
     parser.add_argument("--ckpt_path", default="best", help="best, last or a path (best)")
     parser.add_argument(
-        "--to", type=Path, required=True, metavar="FILE", help=f"ends in {', '.join(_FORMATS)}"
+        "--to", type=path, required=True, metavar="FILE", help=f"ends in {', '.join(_FORMATS)}"
     )
     parser.add_argument(
         "--input",
@@ -84,7 +84,7 @@ def export(argv: Sequence[str]) -> None:
         help="pictures to check the file with; by default drawn ones",
     )
     parser.add_argument(
-        "--logs", type=Path, help="where the runs are, for best and last (lightning_logs)"
+        "--logs", type=path, help="where the runs are, for best and last (lightning_logs)"
     )
     asked = parser.parse_args(argv)
     if asked.logs is not None and asked.ckpt_path not in ("best", "last"):

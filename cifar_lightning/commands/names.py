@@ -5,6 +5,7 @@ Nothing here imports torch: help and ``compare`` shall answer at once.
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cifar_lightning.errors import UsageError
@@ -32,6 +33,11 @@ HELP = "\n".join(
         "Exit status: 0 done, 1 failed, 2 wrong usage, 130 after Ctrl-C, 143 after SIGTERM.",
     ]
 )
+
+
+def path(text: str) -> Path:
+    """A path as it was typed, ``~`` being one's home: a shell leaves that in ``--logs=~/runs``."""
+    return Path(text).expanduser()
 
 
 class CommandParser(argparse.ArgumentParser):

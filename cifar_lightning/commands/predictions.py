@@ -15,19 +15,17 @@ from torch import Tensor
 from cifar_lightning.commands.columns import padded, widest
 from cifar_lightning.data import is_no_image, read_image, square
 from cifar_lightning.errors import UsageError, UserError
-from cifar_lightning.runs.files import write_text
+from cifar_lightning.runs.files import write_bytes, write_text
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 96  # pixels a side on the contact sheet
 _ON_THE_SHEET = 64
-_Answer = list[tuple[str, float]]
-"""The most probable classes of a picture and their probabilities, the most probable first."""
 
 
 def write_predictions(
-    path: Path,
+    path: Path | None,
     names: Sequence[str],
     truth: Tensor | None,
     probabilities: Tensor,
@@ -37,7 +35,7 @@ def write_predictions(
     class. In CSV that is a column a class; in JSON an object an image, with ``probabilities``.
 
     Args:
-        path: the file; ends in .csv or .json.
+        path: the file, which ends in .csv or .json; printed as CSV if None.
         names: of the K classes.
         truth: int64 N.
         probabilities: float N×K.
@@ -51,7 +49,7 @@ def write_predictions(
         columns["truth"] = [names[label] for label in truth.tolist()]
     columns["prediction"] = [names[label] for label in probabilities.argmax(1).tolist()]
     rows = zip(*columns.values(), probabilities.tolist(), strict=True)
-    if path.suffix == ".json":
+    if path is not None and path.suffix == ".json":
         known = [
             {
                 **dict(zip(columns, map(_plain, facts), strict=True)),
@@ -66,7 +64,10 @@ def write_predictions(
     writer.writerow([*columns, *names])
     for *facts, row in rows:
         writer.writerow([*facts, *(f"{p:.6f}" for p in row)])
-    write_text(path, text.getvalue())
+    if path is None:
+        print(text.getvalue(), end="")
+    else:
+        write_text(path, text.getvalue())
 
 
 def check_target(target: Path, endings: Iterable[str]) -> None:
@@ -82,6 +83,7 @@ def check_target(target: Path, endings: Iterable[str]) -> None:
 
 def report_predictions(
     found: LoadedCheckpoint,
+    folder: Path | None,
     names: Sequence[str],
     truth: Tensor,
     probabilities: Tensor,
@@ -91,17 +93,19 @@ def report_predictions(
 
     Args:
         found: the checkpoint that predicted.
+        folder: where to; printed if None.
         names: of the K classes.
         truth: int64 N.
         probabilities: float N×K.
-        to: the file; ``predictions.csv`` in the checkpoint's run if None.
+        to: the file; ``predictions.csv`` in the folder if None.
 
     Raises:
         UserError: the disk refuses.
     """
-    path = to or (found.run or Path.cwd()) / "predictions.csv"
+    path = to or (folder and folder / "predictions.csv")
     write_predictions(path, names, truth, probabilities)
-    log.info("Predictions of %s for the validation images: %s", found.path, path)
+    if path is not None:
+        log.info("Predictions of %s for the validation images: %s", found.path, path)
 
 
 class Pictures:
@@ -135,29 +139,28 @@ class Pictures:
         images, self._shown = load_pictures(self._files, self._found.image_side)
         return images
 
-    def report(self, probabilities: Tensor, to: Path | None = None) -> None:
+    def report(self, folder: Path | None, probabilities: Tensor, to: Path | None = None) -> None:
         """Print a line for each, and write what is predicted.
 
         Args:
+            folder: where to; nothing is written if None.
             probabilities: float N×K.
-            to: the file; ``predictions.csv`` in the checkpoint's run, and beside it
-                ``predictions.png`` with the first 64 pictures, if None.
+            to: the file; ``predictions.csv`` in the folder, and beside it ``predictions.png`` with
+                the first 64 pictures, if None.
 
         Raises:
             UserError: the disk refuses.
         """
-        folder = self._found.run or Path.cwd()
-        names, files = self.class_names, self._files
-        write_predictions(to or folder / "predictions.csv", names, None, probabilities, files)
-        top = probabilities.topk(min(3, len(names)), dim=1)
-        answers = [
-            [(names[c], p) for c, p in zip(of_one, ps, strict=True)]
-            for of_one, ps in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-        ]
+        answers = _answers(probabilities, self.class_names)
+        print(*_lines(self._files, answers), sep="\n", flush=True)  # whatever the disk says
+        path = to or (folder and folder / "predictions.csv")
+        if path is None:
+            return
+        write_predictions(path, self.class_names, None, probabilities, self._files)
         if to is None:
-            write_sheet(folder / "predictions.png", files, self._shown, answers, names)
-        print(*lines_of(files, answers), sep="\n")
-        what, where = f"{len(files)} pictures", to or folder / "predictions.*"
+            sheet = _sheet(self._files, self._shown, probabilities, self.class_names)
+            write_bytes(path.with_suffix(".png"), sheet)
+        what, where = f"{len(self._files)} pictures", to or path.with_suffix(".*")
         log.info("Predictions of %s for %s: %s", self._found.path, what, where)
 
 
@@ -182,7 +185,7 @@ def find_pictures(paths: Sequence[str], option: str) -> list[Path]:
             within = [f for f in path.rglob("*") if f.is_file() and not is_no_image(f.name)]
             if not within:
                 raise UserError(f"{option} {name}: the folder holds no pictures.")
-            found += sorted(within)
+            found += sorted(within, key=lambda file: file.parts)  # whatever the platform's order
         elif path.is_file():
             found.append(path)
         else:
@@ -209,37 +212,16 @@ def load_pictures(files: Sequence[Path], side: int) -> tuple[Tensor, list[np.nda
     return images, shown
 
 
-def write_sheet(
-    path: Path,
-    files: Sequence[Path],
-    shown: Sequence[np.ndarray],
-    answers: Sequence[_Answer],
-    class_names: Sequence[str],
-) -> None:
-    """Draw the first of N pictures with their predictions.
-
-    Args:
-        path: the PNG.
-        files: the N pictures.
-        shown: the first of them, uint8 96×96×3.
-        answers: of each of the N.
-        class_names: K names.
-    """
-    from cifar_lightning.figures import captioned, legible, save, shortened
-
-    shown_files = legible([file.name for file in files[: len(shown)]])
-    names = dict(zip(class_names, legible(class_names), strict=True))
-    captions = [
-        f"{shortened(file, 16)}\n{shortened(names[answer[0][0]], 12)} {answer[0][1]:.0%}"
-        for file, answer in zip(shown_files, answers, strict=False)
+def _answers(probabilities: Tensor, class_names: Sequence[str]) -> list[list[tuple[str, float]]]:
+    """Of each image the first three classes with their probabilities."""
+    top = probabilities.topk(min(3, len(class_names)), dim=1)
+    return [
+        [(class_names[c], p) for c, p in zip(of_one, ps, strict=True)]
+        for of_one, ps in zip(top.indices.tolist(), top.values.tolist(), strict=True)
     ]
-    title = f"{len(shown)} of {len(files)} pictures" if len(files) > len(shown) else ""
-    sheet = captioned(np.stack(shown), captions, title, columns=min(8, len(shown)))
-    save(sheet, path)
 
 
-def lines_of(files: Sequence[Path], answers: Sequence[_Answer]) -> list[str]:
-    """A line for each picture, as the terminal shows it."""
+def _lines(files: Sequence[Path], answers: list[list[tuple[str, float]]]) -> list[str]:
     from cifar_lightning.figures import shortened
 
     width = min(40, widest([str(picture) for picture in files]))
@@ -248,6 +230,27 @@ def lines_of(files: Sequence[Path], answers: Sequence[_Answer]) -> list[str]:
         + "  ".join(f"{padded(name, 12)} {p:6.1%}" for name, p in answer)
         for picture, answer in zip(files, answers, strict=True)
     ]
+
+
+def _sheet(
+    files: Sequence[Path],
+    shown: Sequence[np.ndarray],
+    probabilities: Tensor,
+    class_names: Sequence[str],
+) -> bytes:
+    """A PNG of the first pictures, uint8 96×96×3, with their predictions."""
+    from cifar_lightning.figures import captioned, legible, png, shortened
+
+    files_shown, names = legible([f.name for f in files[: len(shown)]]), legible(class_names)
+    first = probabilities[: len(shown)].max(dim=1)
+    captions = [
+        f"{shortened(file, 16)}\n{shortened(names[label], 12)} {p:.0%}"
+        for file, label, p in zip(
+            files_shown, first.indices.tolist(), first.values.tolist(), strict=True
+        )
+    ]
+    title = f"{len(shown)} of {len(files)} pictures" if len(files) > len(shown) else ""
+    return png(captioned(np.stack(shown), captions, title, columns=min(8, len(shown))))
 
 
 def _plain(fact: object) -> object:

@@ -13,7 +13,7 @@ from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UserError
 from cifar_lightning.metrics import Evaluation
 from cifar_lightning.runs.config import same_source
-from cifar_lightning.runs.files import write_json
+from cifar_lightning.runs.files import write_bytes, write_json
 from cifar_lightning.runs.folders import LoadedCheckpoint
 from cifar_lightning.runs.loggers import write_test_metrics
 from cifar_lightning.runs.record import best_checkpoint
@@ -32,18 +32,15 @@ class Tested(NamedTuple):
     """Of this command, plain values."""
     flip_averaged: bool
     """Whether each image was averaged with its mirror image."""
-
-    @property
-    def folder(self) -> Path:
-        """Where the report belongs: the checkpoint's run, or the current folder without one."""
-        return self.found.run or Path.cwd()
+    folder: Path | None
+    """Where the report goes to; it is printed alone if None."""
 
 
 def report_test(
     tested: Tested, evaluation: Evaluation, metrics: dict[str, float], whole: bool
 ) -> None:
-    """Print the report of a test. If it was a pass over all test images, write it into the
-    checkpoint's run; TensorBoard gets what is the run's own figure.
+    """Print the report of a test. If it was a pass over all test images, write it as well;
+    TensorBoard gets what is the run's own figure.
 
     Args:
         tested: the checkpoint and the images.
@@ -63,11 +60,12 @@ def report_test(
     labels, reasons = _unlike_the_run_s_own(tested)
     report = make_report(tested, evaluation, loss, own=not labels)
     kind = "_flip_averaged" * tested.flip_averaged + "".join(f"-{label}" for label in labels)
-    _write(folder, report, evaluation, kind, ", ".join(labels))
-    if found.run is not None and not labels:
-        write_test_metrics(folder, metrics, found.content["global_step"])
-    print(table(report))
-    print(f"\nreport: {folder}/test_report{kind}.json and test_*{kind}.png")
+    print(table(report), flush=True)  # whatever the disk says to the rest
+    if folder is not None:
+        _write(folder, report, evaluation, kind, ", ".join(labels))
+        if found.run is not None and not labels:
+            write_test_metrics(folder, metrics, found.content["global_step"])
+        print(f"\nreport: {folder / f'test_report{kind}.json'} and test_*{kind}.png")
     for reason in reasons:
         print(f"not the run's own figure: {reason}")
 
@@ -141,10 +139,11 @@ def is_own_split(tested: Tested) -> bool:
         return False
     if before is not None and not same_source(before, tested.config):
         return False
-    path, fingerprint = tested.folder / "test_split.json", data.splits.test.data.fingerprint
+    fingerprint = data.splits.test.data.fingerprint
+    path = (found.run or Path.cwd()) / "test_split.json"
     if found.run is not None and path.exists():
         try:
-            return bool(json.loads(path.read_text())["fingerprint"] == fingerprint)
+            return bool(json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == fingerprint)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: remove it, and test again.") from error
     try:
@@ -153,7 +152,7 @@ def is_own_split(tested: Tested) -> bool:
         return False
     if found.ours.get("data") not in (None, data.fingerprint):
         return False
-    if found.run is not None:
+    if found.run is not None and tested.folder == found.run:
         write_json(path, {"source": type(data.source).__name__, "fingerprint": fingerprint})
     return True
 
@@ -180,14 +179,14 @@ def _write(
 ) -> None:
     """Write report and figures into a folder, over those of an earlier test of the same kind, which
     the names of its files end in. Of what it is unlike the run's own the figures say, too."""
-    from cifar_lightning.figures import calibration, confusion_matrix, save
+    from cifar_lightning.figures import calibration, confusion_matrix, png
 
     write_json(folder / f"test_report{kind}.json", report)
     title = f"{evaluation.accuracy:.2%} of {report['images']:,} test images"
     title += " flip averaged" * report["flip_averaged"] + (unlike and f"\n{unlike}")
     figure = confusion_matrix(evaluation, list(report["classes"]), title)
-    save(figure, folder / f"test_confusion_matrix{kind}.png")
-    save(calibration(evaluation, "test"), folder / f"test_calibration{kind}.png")
+    write_bytes(folder / f"test_confusion_matrix{kind}.png", png(figure))
+    write_bytes(folder / f"test_calibration{kind}.png", png(calibration(evaluation, "test")))
 
 
 def table(report: dict[str, Any]) -> str:

@@ -214,7 +214,9 @@ def _joined(texts: Iterable[str | None]) -> str | None:
 
 
 def _commit(git: dict[str, Any] | None) -> str:
-    return f"{git['commit'][:7]}{'' if git['clean'] else '+'}" if git else ""
+    if not git:
+        return ""
+    return f"{git.get('commit', '')[:7]}{'' if git.get('clean', True) else '+'}"
 
 
 def _command(command: str, seeds: bool) -> str | None:

@@ -128,14 +128,14 @@ class CIFAR10(Source):
         found = {name: _size_and_time(self._folder / name) for name in _FILES_MD5}
         note = self._folder / _NOTE
         with suppress(OSError, ValueError):
-            if json.loads(note.read_text()) == found:
+            if json.loads(note.read_text(encoding="utf-8")) == found:
                 return True
         damaged = [name for name, md5 in _FILES_MD5.items() if not _holds(self._folder / name, md5)]
         if damaged:
             log.warning("%s: %s missing or damaged", self._folder, ", ".join(damaged))
             return False
         with suppress(OSError):  # where one may only read, the next start hashes again
-            note.write_text(json.dumps(found))
+            note.write_text(json.dumps(found), encoding="utf-8")
         return True
 
     def _archive_holds(self) -> bool:

@@ -109,7 +109,8 @@ class ImageFolder(Source):
         if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir raises where one may not look)
             raise UserError(f"{folder} is not a folder: {wanted}; give it as --data.source.root.")
         with _said(folder):
-            entries = sorted(f for f in folder.iterdir() if not f.name.startswith("."))
+            entries = [f for f in folder.iterdir() if not f.name.startswith(".")]
+            entries.sort(key=lambda f: f.name)  # capitals first, as Windows' paths do not
             # stat: a link to nothing may have been a class
             found = [f for f in entries if stat.S_ISDIR(f.stat().st_mode)]
         if not found:

@@ -15,6 +15,7 @@ from cifar_lightning.processes.signals import GracefulStop, Interrupted
 from cifar_lightning.processes.slurm import requeue_signal
 from cifar_lightning.runs.best import BestSoFar, Monitor
 from cifar_lightning.runs.checkpoint_io import KEY
+from cifar_lightning.runs.files import local_folder
 from cifar_lightning.runs.in_flight import InFlight
 from cifar_lightning.runs.loggers import Rewindable
 
@@ -269,4 +270,4 @@ def _why_not_written(trainer: Trainer, path: Path, checkpoints: Checkpoints) -> 
 
 
 def _folder_of(trainer: Trainer) -> Path:
-    return Path(trainer.log_dir or trainer.default_root_dir)
+    return local_folder(trainer.log_dir or trainer.default_root_dir)

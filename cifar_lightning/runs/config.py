@@ -183,7 +183,7 @@ def read_config(run: Path) -> RunConfig:
     """
     path = _configs(run)[-1]
     try:
-        config = RunConfig(yaml.safe_load(path.read_text()))
+        config = RunConfig(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
     if config.model.get("net") is None or config.data.get("source") is None:
@@ -199,7 +199,10 @@ def was_changed(run: Path) -> bool:
     Raises:
         OSError, ValueError: as ``read_config``.
     """
-    starts = [re.sub(r"(?m)^ckpt_path:.*$", "", path.read_text()) for path in _configs(run)]
+    starts = [
+        re.sub(r"(?m)^ckpt_path:.*$", "", path.read_text(encoding="utf-8"))
+        for path in _configs(run)
+    ]
     texts = dict.fromkeys(starts)
     if len(texts) == 1:
         return False

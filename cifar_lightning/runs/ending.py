@@ -22,7 +22,7 @@ _FINISHED = (*COMPLETE, "time")
 def read_summary(run: Path) -> dict[str, Any]:
     """What ``summary.json`` holds; nothing if there is none. Raises ValueError: it is damaged."""
     path = run / "summary.json"
-    content = json.loads(path.read_text()) if path.exists() else {}
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} holds no object")
     return content

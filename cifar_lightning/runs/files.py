@@ -1,5 +1,6 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, on any platform, and into folders of others."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -7,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UsageError, UserError
+
+# What Windows and some network drives answer, where a folder cannot be opened or flushed.
+_NO_FLUSH = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOTSUP}
 
 
 @contextmanager
@@ -32,23 +36,33 @@ def write_then_rename(path: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Flush a file's content to disk, or a folder's names: a rename is not durable before that."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush a file's content to disk, or a folder's names: a rename is not durable before that.
+
+    Where the platform flushes no folders, its own order of writing has to do.
+    """
+    folder = path.is_dir()
+    # Windows flushes what was opened for writing alone
+    how = os.O_RDWR if not folder and os.access(path, os.W_OK) else os.O_RDONLY
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, how)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not folder or error.errno not in _NO_FLUSH:
+            raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, with the line ends of ``text``.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole.
 
     Raises:
         UserError: the disk refuses; an older file of that name is kept.
     """
     try:
-        with write_then_rename(path) as part, part.open("w", newline="") as file:
-            file.write(text)
+        with write_then_rename(path) as part, part.open("wb") as file:
+            file.write(content)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror or error}): make room there, and the "
@@ -56,6 +70,50 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in UTF-8, with the line ends of ``text``. Raises UserError if the
+    disk refuses."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write plain values as JSON, whole. Raises UserError if the disk refuses."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def refusals_said() -> Iterator[None]:
+    """Answer with a sentence what the system refuses within the block, or the function that this
+    decorates: raises UserError for OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be used ({error.strerror or error}): see to the disk and to "
+            "its permissions."
+        ) from error
+
+
+def local_folder(path: str | Path) -> Path:
+    """A folder of this machine, ``~`` being one's home. Raises UsageError: it is an address."""
+    if "://" in str(path):
+        raise UsageError(
+            f"--trainer.default_root_dir {path}: runs are kept in a folder of this machine; give "
+            "one, a mounted one for example."
+        )
+    return Path(path).expanduser()
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why no file can be made in a folder, as the system says it; None if one can.
+
+    One is made and removed: what permissions say is not the whole truth on network drives, on
+    Windows, and for root.
+    """
+    trial = folder / f".writable-{os.getpid()}"
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

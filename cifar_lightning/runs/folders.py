@@ -3,7 +3,7 @@
 import logging
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -12,15 +12,19 @@ from cifar_lightning.processes import slurm
 from cifar_lightning.runs.checkpoint_io import KEY, read_checkpoint
 from cifar_lightning.runs.config import write_config
 from cifar_lightning.runs.ending import read_summary, reopen
+from cifar_lightning.runs.files import local_folder, refusals_said, why_not_writable, write_text
 from cifar_lightning.runs.loggers import event_files
 from cifar_lightning.runs.record import (
     best_checkpoint,
+    is_run_name,
     kept_checkpoints,
     list_runs,
     run_number,
 )
 
 log = logging.getLogger(__name__)
+
+Which = Literal["best", "last"]
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -31,9 +35,11 @@ class LoadedCheckpoint(NamedTuple):
 
     @property
     def run(self) -> Path | None:
-        """The run that it lies in; None when it lies elsewhere."""
-        inside = self.path.parent.name == "checkpoints"
-        return self.path.parent.parent if inside else None
+        """The run that it lies in; None when it lies elsewhere, be it in a copy of the folder
+        ``checkpoints`` alone."""
+        run = self.path.parent.parent
+        is_run = (run / "config.yaml").exists() or is_run_name(run.resolve().name)
+        return run if is_run and self.path.parent.name == "checkpoints" else None
 
     @property
     def ours(self) -> dict[str, Any]:
@@ -52,10 +58,12 @@ class LoadedCheckpoint(NamedTuple):
 
 
 def logs_folder(root: str | Path | None) -> Path:
-    """Where the runs are, below the trainer's ``default_root_dir``."""
-    return Path(root or ".") / "lightning_logs"
+    """Where the runs are, below the trainer's ``default_root_dir``. Raises UsageError: that is an
+    address, not a folder."""
+    return local_folder(root or ".") / "lightning_logs"
 
 
+@refusals_said()
 def open_run(
     logs: Path, found: LoadedCheckpoint | None, config: dict[str, Any]
 ) -> tuple[Path, FileLock]:
@@ -67,12 +75,12 @@ def open_run(
     """
     if found is None or found.run is None:
         run = _new_run(logs)
-    elif _is_newest_state(found):
+    elif (why := _why_branch(found)) is None:
         run = found.run
     else:
         run = _new_run(logs)
         _branch(found, run)
-        log.info("%s has gone on from there since: this run branches off.", found.run)
+        log.info("%s %s: this run branches off.", found.run, why)
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=1)  # compare takes it for a moment, to see who is training
@@ -80,8 +88,13 @@ def open_run(
         raise UserError(
             f"{run}: another process is training this run; wait for its end or stop it."
         ) from None
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f"{run} cannot be locked ({error}), so two processes might train it at once: take "
+            "another file system, with --trainer.default_root_dir."
+        ) from error
     if (job := slurm.job_id()) is not None:
-        (run / "slurm_job").write_text(job)
+        write_text(run / "slurm_job", job)
     reopen(run)
     if found is not None and run != found.run and (before := found.ours.get("config")):
         write_config(run, before)  # what the first part of it was trained with
@@ -89,43 +102,43 @@ def open_run(
     return run, lock
 
 
-def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
-    """Read the checkpoint that ``last``, ``best`` or a path means.
+@refusals_said()
+def find_checkpoint(name: str, logs: Path, of_run: Which = "best") -> LoadedCheckpoint:
+    """Read the checkpoint that ``last``, ``best``, a path or the folder of a run means.
 
-    ``last`` and ``best`` are those of the newest run under ``logs`` that has any. Where the
-    newest state of a run cannot be read, ``last`` is the newest that can, with a warning; a newer
-    run that has none is named, with the reason.
+    ``last`` and ``best`` are those of the newest run of ``fit`` under ``logs`` that has any. Where
+    the newest state of a run cannot be read, ``last`` is the newest that can, with a warning; a
+    newer run that has none is named, with the reason.
+
+    Args:
+        name: what is asked for.
+        logs: the folder of all runs.
+        of_run: which one the folder of a run means.
 
     Raises:
         UserError: there is none, or it cannot be read.
     """
     if name not in ("last", "best"):
         path = Path(name).expanduser()
-        return LoadedCheckpoint(path, read_checkpoint(path))
+        if not path.is_dir():
+            return LoadedCheckpoint(path, read_checkpoint(path))
+        run = path.parent if path.name == "checkpoints" else path
+        if (why := _why_passed_over(run, of_run)) is not None:
+            raise UserError(f"--ckpt_path {name}: the run has no {of_run} checkpoint: {why}.")
+        return _read_of(run, of_run)
+    which: Which = "best" if name == "best" else "last"
     passed_over: dict[str, list[Path]] = {}
     for run in reversed(list_runs(logs)):
-        last, kept = run / "checkpoints" / "last.ckpt", kept_checkpoints(run)
-        candidates = kept[:1] if name == "best" else [last] * last.exists() + kept
-        if name == "best" and not kept and (stands_for_it := best_checkpoint(run)) is not None:
-            log.info("%s has no best epoch, as it validates nothing: its last one is used.", run)
-            candidates = [stands_for_it]
-        if not candidates:
-            why = "no epoch of it has been validated" if last.exists() else "it has no checkpoint"
+        why = _why_passed_over(run, which)
+        if why is None and not (run / "config.yaml").exists():
+            why = "it was made from Python, and no command knows of what; give its path to take it"
+        if why is not None:
             passed_over.setdefault(why, []).append(run)
             continue
-        problems = []
-        for path in candidates:
-            try:
-                found = LoadedCheckpoint(path, read_checkpoint(path))
-            except UserError as error:
-                problems.append(str(error))
-                continue
-            for why, runs in passed_over.items():
-                log.warning("%s is passed over: %s.", _named(runs), why)
-            for problem in problems:
-                log.warning("%s Using %s instead.", problem, path)
-            return found
-        raise UserError(f"{run} has no checkpoint that can be read. {' '.join(problems)}")
+        found = _read_of(run, which)
+        for why, runs in passed_over.items():
+            log.warning("%s is passed over: %s.", _named(runs), why)
+        return found
     if name == "best" and any(logs.glob("version_*/checkpoints/last.ckpt")):
         raise UserError(
             f"--ckpt_path best: no run under {logs} has validated an epoch, so none has a best "
@@ -137,6 +150,40 @@ def find_checkpoint(name: str, logs: Path) -> LoadedCheckpoint:
     )
 
 
+def _candidates(run: Path, which: Which) -> list[Path]:
+    if which == "best":
+        return [best] if (best := best_checkpoint(run)) is not None else []
+    last = run / "checkpoints" / "last.ckpt"
+    return [last] * last.exists() + kept_checkpoints(run)
+
+
+def _why_passed_over(run: Path, which: Which) -> str | None:
+    """Why a run has no such checkpoint; None if it has."""
+    if _candidates(run, which):
+        return None
+    last = run / "checkpoints" / "last.ckpt"
+    return "no epoch of it has been validated" if last.exists() else "it has no checkpoint"
+
+
+def _read_of(run: Path, which: Which) -> LoadedCheckpoint:
+    """The first of a run's candidates that can be read, others with a warning. Raises UserError:
+    none can."""
+    problems = []
+    for path in _candidates(run, which):
+        try:
+            found = LoadedCheckpoint(path, read_checkpoint(path))
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            log.warning("%s Using %s instead.", problem, path)
+        if which == "best" and path.name == "last.ckpt":
+            log.info("%s has no best epoch, as it validates nothing: its last one is used.", run)
+        return found
+    raise UserError(f"{run} has no checkpoint that can be read. {' '.join(problems)}")
+
+
+@refusals_said()
 def checkpoint_of_job(logs: Path) -> Path | None:
     """Find ``last.ckpt`` of the run that this SLURM job trained before it was requeued.
 
@@ -146,7 +193,7 @@ def checkpoint_of_job(logs: Path) -> Path | None:
         return None
     for run in reversed(list_runs(logs)):
         mark = run / "slurm_job"
-        if mark.exists() and mark.read_text() == slurm.job_id():
+        if mark.exists() and mark.read_text(encoding="utf-8") == slurm.job_id():
             last = run / "checkpoints" / "last.ckpt"
             return last if last.exists() else None
     return None
@@ -181,26 +228,41 @@ def _new_run(logs: Path) -> Path:
         ) from error
 
 
-def _is_newest_state(found: LoadedCheckpoint) -> bool:
-    """Whether the run of ``found`` holds no newer state that going on there would lose."""
-    if found.path.name == "last.ckpt" or found.run is None:
-        return True
+def _why_branch(found: LoadedCheckpoint) -> str | None:
+    """Why a run cannot go on in its own folder; None if it can."""
+    assert found.run is not None
+    for folder in (found.run, found.path.parent):
+        if (reason := why_not_writable(folder)) is not None:
+            return f"can only be read ({reason})"
+    if found.path.name == "last.ckpt":
+        return None
     path = found.path.with_name("last.ckpt")
     try:
         # clean may have removed the state, not the logs, which say how far the run has come
         last = read_checkpoint(path) if path.exists() else read_summary(found.run)
     except (UserError, ValueError):
-        return True
-    return bool(last.get("global_step", 0) <= found.content["global_step"])
+        return None
+    # a newer one would be lost by going on there
+    newer = last.get("global_step", 0) > found.content["global_step"]
+    return "has gone on from there since" if newer else None
 
 
 def _branch(found: LoadedCheckpoint, run: Path) -> None:
-    """Copy the logs and the best checkpoint of the run of ``found`` into a new run."""
+    """Copy the logs and the best checkpoint of the run of ``found`` into a new run, as files of
+    one's own: those of another may be there to be read alone."""
     if found.run is None:
         return
-    for file in (*found.run.glob("metrics.csv"), *event_files(found.run)):
-        shutil.copy2(file, run)
+    files = {file: run / file.name for file in found.run.glob("metrics.csv")}
+    files |= {file: run / file.name for file in event_files(found.run)}
     best = found.content.get("callbacks", {}).get("Checkpoints", {}).get("best_name")
     if best and (found.path.parent / best).exists():
+        files[found.path.parent / best] = run / "checkpoints" / best
+    try:
         (run / "checkpoints").mkdir()
-        shutil.copy2(found.path.parent / best, run / "checkpoints")
+        for file, copy in files.items():
+            shutil.copyfile(file, copy)
+    except OSError as error:
+        raise UserError(
+            f"{found.run} cannot be copied to {run} ({error.strerror}): see to the disk and to the "
+            "permissions there."
+        ) from error

@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from cifar_lightning.errors import UserError
 from cifar_lightning.lightning_internals import drop_writer, open_writer
 from cifar_lightning.runs.files import flush, write_then_rename
 
@@ -56,11 +57,20 @@ def write_test_metrics(run: Path, metrics: dict[str, float], step: int) -> None:
     """
     kind = "_".join(sorted(name.replace("/", "_") for name in metrics))
     earlier = list(run.glob(f"events.out.tfevents.*.{kind}{_TEST_SUFFIX}"))
-    with SummaryWriter(str(run), filename_suffix=f".{kind}{_TEST_SUFFIX}") as writer:
-        for name, value in metrics.items():
-            writer.add_scalar(name, value, step)
+    try:
+        with SummaryWriter(str(run), filename_suffix=f".{kind}{_TEST_SUFFIX}") as writer:
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, step)
+    except OSError as error:
+        log.warning("%s: events cannot be written (%s)", run, error.strerror)
+        return
     for file in earlier:
-        file.unlink(missing_ok=True)
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:  # on Windows, what TensorBoard is reading cannot be removed
+            log.warning(
+                "%s stays beside the newer one (%s): TensorBoard shows both.", file, error.strerror
+            )
 
 
 def to_tensorboard(trainer: Trainer, write: Callable[[Any], None]) -> None:
@@ -125,10 +135,16 @@ class RunTensorBoardLogger(TensorBoardLogger):
             writer.close()
             drop_writer(self)
         for file in event_files(self._folder):
-            if file.name not in position:
-                file.unlink()
-            elif file.stat().st_size > position[file.name]:
-                os.truncate(file, position[file.name])
+            try:
+                if file.name not in position:
+                    file.unlink()
+                elif file.stat().st_size > position[file.name]:
+                    os.truncate(file, position[file.name])
+            except OSError as error:  # on Windows, what TensorBoard is reading
+                raise UserError(
+                    f"{file} cannot be brought back to where the checkpoint was taken "
+                    f"({error.strerror}): close what reads it, TensorBoard for one, and go on then."
+                ) from error
 
 
 class MetricsCSV(Logger):
@@ -193,7 +209,7 @@ class MetricsCSV(Logger):
         else:
             size = self._path.stat().st_size
             try:
-                with self._path.open("a", newline="") as file:
+                with self._path.open("a", newline="", encoding="utf-8") as file:
                     csv.DictWriter(file, columns).writerows(self._waiting)
             except OSError:
                 os.truncate(self._path, size)
@@ -205,11 +221,14 @@ class MetricsCSV(Logger):
     def _read(self) -> list[dict[str, str]]:
         if not self._path.exists():
             return []
-        with self._path.open(newline="") as file:
+        with self._path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
-        with write_then_rename(self._path) as part, part.open("w", newline="") as file:
+        with (
+            write_then_rename(self._path) as part,
+            part.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)

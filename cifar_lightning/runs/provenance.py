@@ -23,7 +23,11 @@ def device_name(device: torch.device) -> str:
     name = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        models = [
+            line
+            for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+            if "model name" in line
+        ]
         name = models[0].split(":")[1].strip() if models else name
     threads = torch.get_num_threads()
     what = "thread" if threads == 1 else "threads"

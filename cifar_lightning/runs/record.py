@@ -9,13 +9,15 @@ import re
 import statistics
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from types import NoneType
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cifar_lightning.runs.config import RunConfig, read_config, was_changed
+from cifar_lightning.runs.config import RunConfig, flat, read_config, was_changed
 from cifar_lightning.runs.ending import is_finished, read_summary
+from cifar_lightning.runs.files import refusals_said
 
 _SPEED = "speed/images_per_second"
 
@@ -33,7 +35,7 @@ class Run:
     """Test accuracy of the best checkpoint, if it was tested; ``test_flip_averaged`` likewise."""
     test_flip_averaged: float | None
     not_quoted: list[str]
-    """Reports that are not of the best checkpoint, a sentence each."""
+    """Reports that are not of the best checkpoint and files that are damaged, a sentence each."""
     status: str
     """``finished``, ``running`` or ``interrupted``."""
     alone: str
@@ -42,8 +44,8 @@ class Run:
     @property
     def recipe(self) -> str:
         """The config files of its command, and ``RunConfig.recipe``."""
-        configs = re.findall(r"--config[ =](\S+)", self.card.get("command", ""))
-        names = "+".join(Path(config).stem for config in configs)
+        configs = re.findall(r"--config[ =]('[^']*'|\S+)", self.card.get("command", ""))
+        names = "+".join(Path(config.strip("'")).stem for config in configs)
         return (f"{names}: " if names else "") + self.config.recipe
 
     @property
@@ -56,7 +58,7 @@ class Run:
     def age(self) -> tuple[str, int]:
         """Greater for a run that was started later."""
         name = self.path.resolve()
-        number = run_number(name) if re.fullmatch(r"version_\d+", name.name) else -1
+        number = run_number(name) if is_run_name(name.name) else -1
         return str(self.card.get("started", "")), number
 
     @property
@@ -76,11 +78,17 @@ class Run:
         return self.config.experiment(self.card.get("data", {}).get("training_images"))
 
 
+@refusals_said()
 def list_runs(logs: Path) -> list[Path]:
-    """List the folders of the runs in ``logs``, oldest first."""
+    """List the folders of the runs in ``logs``, oldest first. Raises UserError: one may not."""
     found = logs.iterdir() if logs.is_dir() else ()
-    runs = [f for f in found if re.fullmatch(r"version_\d+", f.name) and f.is_dir()]
+    runs = [f for f in found if is_run_name(f.name) and f.is_dir()]
     return sorted(runs, key=run_number)
+
+
+def is_run_name(name: str) -> bool:
+    """Whether a folder of this name is a run's."""
+    return re.fullmatch(r"version_\d+", name) is not None
 
 
 def run_number(run: Path) -> int:
@@ -92,8 +100,10 @@ def kept_checkpoints(run: Path) -> list[Path]:
     """List the checkpoints that are named after epoch and score, newest epoch first.
 
     A file is kept for its score when it beats all before: the first of them is the run's best.
+    Lightning's ModelCheckpoint names its files after epoch and step, and keeps them for neither.
     """
-    files = [(m, f) for f in run.glob("checkpoints/*") if (m := re.match(r"epoch=(\d+)-", f.name))]
+    name = re.compile(r"epoch=(\d+)-val_(acc|loss)=.*\.ckpt")
+    files = [(m, f) for f in run.glob("checkpoints/*") if (m := name.fullmatch(f.name))]
     return [file for _, file in sorted(files, key=lambda item: -int(item[0][1]))]
 
 
@@ -135,9 +145,12 @@ def read_run(folder: Path) -> Run:
             alone = alone or "ended by time"
         if not alone and was_changed(folder):
             alone = "options changed half-way"
-        card = _json(folder / "card.json")
-        return Run(folder, config, card, epochs, test, flip_averaged, not_quoted, status, alone)
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+        card, problem = _read_card(folder / "card.json")
+        not_quoted += [problem] if problem else []
+        run = Run(folder, config, card, epochs, test, flip_averaged, not_quoted, status, alone)
+        _ = run.recipe, run.seed, run.experiment, run.age  # of this run, not of all, they fail
+        return run
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
@@ -158,10 +171,13 @@ def _read_report(
     overwrite the report.
     """
     path = folder / f"test_report{kind}.json"
-    report = _json(path)
-    if not report:
-        return None, None
-    tested = Path(str(report.get("checkpoint"))).name
+    try:
+        if not (report := _json(path)):
+            return None, None
+        accuracy = float(report["accuracy"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return None, f"{path} is damaged and not quoted ({' '.join(str(error).split())})."
+    tested = PureWindowsPath(str(report.get("checkpoint"))).name  # takes both kinds of paths
     if last is not None:
         is_best = tested == "last.ckpt" and report.get("global_step") == last
         name = f"last.ckpt of step {last}"
@@ -171,11 +187,34 @@ def _read_report(
         begins = f"epoch={int(best['epoch']) - 1}-" if best else "no checkpoint"
         is_best, name = tested.startswith(begins), f"{begins}…"
     if is_best:
-        return report.get("accuracy"), None
+        return accuracy, None
     return None, (
         f"{path} is not quoted: it is of {tested}, and the best checkpoint is {name}: run test "
         "again."
     )
+
+
+_IN_CARD: dict[str, type | tuple[type, ...]] = {
+    "command": str, "started": str, "device": str, "data": dict, "network": dict,
+    "git": (dict, NoneType), "data.training_images": (str, NoneType), "network.parameters": int,
+    "network.flops_per_image": (int, float, NoneType), "git.commit": str, "git.clean": bool,
+}  # fmt: skip
+"""What is made use of, and its types."""
+
+
+def _read_card(path: Path) -> tuple[dict[str, Any], str | None]:
+    """A run's card; if it is damaged, an empty one and a sentence that says so: what a run is worth
+    does not hang on it."""
+    try:
+        card = _json(path)
+        named = {**card, **dict(flat(card))}
+        wrong = [n for n, kind in _IN_CARD.items() if n in named and not isinstance(named[n], kind)]
+        if not wrong:
+            return card, None
+        reason = f"{wrong[0]} is {named[wrong[0]]!r}"
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+    return {}, f"{path} is damaged and left out ({reason})."
 
 
 def _reached(limit: int | None, count: int) -> bool:
@@ -186,7 +225,7 @@ def _read_epochs(path: Path) -> list[dict[str, float]]:
     epochs: dict[int, dict[str, float]] = {}
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             # of an epoch's other rows only the speed is of use: the last of them is kept
             at_end = row.get("val/acc") or row.get("train/acc_epoch")
@@ -200,7 +239,7 @@ def _read_epochs(path: Path) -> list[dict[str, float]]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text()) if path.exists() else {}
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} holds no object")
     return content

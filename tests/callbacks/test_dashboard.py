@@ -91,7 +91,8 @@ def test_every_tag_from_a_real_server(command: Command, tmp_path: Path) -> None:
 
 
 def test_values(command: Command, tmp_path: Path) -> None:
-    run = trained(command, tmp_path, "--dashboard.pictures_every_n_epochs", "1")
+    often = ("--trainer.val_check_interval", "4")  # of 8 batches
+    run = trained(command, tmp_path, "--dashboard.pictures_every_n_epochs", "1", *often)
     log = events(run)
     value = {tag: log.Scalars(tag)[-1].value for tag in log.Tags()["scalars"]}
     data = CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50)
@@ -110,7 +111,10 @@ def test_values(command: Command, tmp_path: Path) -> None:
     assert value["gap/loss"] == pytest.approx(value["val/loss"] - value["train/loss_epoch"])
     best = [entry.value for entry in log.Scalars("best/val/acc")]
     assert best == np.maximum.accumulate([e.value for e in log.Scalars("val/acc")]).tolist()
-    assert [e.step for e in log.Images("pictures/confusion matrix")] == [8, 16, 24]
+    assert len(log.Scalars("val/acc")) == 6
+    for name in PICTURES:  # once an epoch
+        at_start = 8 if name.endswith("training batch") else 0
+        assert [e.step for e in log.Images(name)] == [8 - at_start, 16 - at_start, 24 - at_start]
     card = json.loads((run / "card.json").read_text())
     assert card["network"]["parameters"] == sum(p.numel() for p in net.parameters())
     assert card["data"]["source"] == "Shapes"

@@ -116,6 +116,38 @@ def test_runs_of_every_state(command: Command, tmp_path: Path) -> None:
     assert re.search("version_4 is left out", left_out[1])
 
 
+DAMAGED_CARDS = (
+    "", "{", "[1]", "null", '{"command": 3}', '{"command": null}', '{"network": null}',
+    '{"network": "AlexNet"}', '{"network": {"parameters": "many"}}', '{"git": "0123"}',
+    '{"git": {"commit": 12, "clean": true}}', '{"git": {"commit": "0", "clean": 1}}', '{"data": 4}',
+    '{"started": [1]}', '{"network": {"flops_per_image": [1]}}', "\udcff", "[" * 100_000,
+)  # fmt: skip
+
+
+def test_a_damaged_run_is_its_own_affair(command: Command, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    count = len(DAMAGED_CARDS)
+    for number, text in enumerate(DAMAGED_CARDS):
+        run = craft(logs, number, [0.5, 0.6, 0.7], seed_everything=number)
+        (run / "card.json").write_bytes(text.encode(errors="surrogateescape"))
+    for number, text in enumerate(("{", '{"accuracy": "much"}', "[]", "{}"), start=count):
+        report = craft(logs, number, [0.5, 0.6, 0.7], seed_everything=number)
+        (report / "test_report.json").write_text(text)
+    for number, seed in enumerate(([1], "x", {"a": 1}), start=count + 4):
+        craft(logs, number, [0.5, 0.6, 0.7], seed_everything=seed)
+    craft(logs, count + 7, [0.5, 0.6, 0.7], model__warmup="long", model__lr_scheduler="a.B")
+    ended = command("compare", "--format", "md")
+    assert ended.status == 0, ended
+    ((name, *_),) = rows_of(ended.stdout)
+    assert name.endswith(f"version_{count + 3} ({count + 4} seeds)")
+    said = [re.sub(r"lightning_logs/version_\d+", "RUN", line) for line in ended.stderr.split("\n")]
+    assert sum(line.startswith("RUN/card.json is damaged and left out (") for line in said) == count
+    quoted = "RUN/test_report.json is damaged and not quoted ("
+    assert sum(line.startswith(quoted) for line in said) == 3
+    assert sum(line.startswith("RUN is left out: it cannot be read as a run") for line in said) == 4
+    assert len(said) == count + 3 + 4 + 1
+
+
 def test_configs_of_earlier_versions(command: Command, tmp_path: Path) -> None:
     """What they do not have is as if it were null."""
     logs = tmp_path / "lightning_logs"

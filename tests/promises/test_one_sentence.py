@@ -213,7 +213,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     (("export", "--to", "x.bin"), ("--to x.bin", ".onnx"), 2),
     (("compare", "--formt", "md"), ("--formt",), 2),
     (("compre",), ("no command compre", "did you mean compare?"), 2),
-    (("predict", "--ckpt_path", "."), (".: there is no such checkpoint",), 1),
+    (("predict", "--ckpt_path", "."), ("--ckpt_path .: the run has no best checkpoint",), 1),
 ]  # fmt: skip
 
 
