@@ -5,12 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cifar_lightning.classifier import ImageClassifier
+    from cifar_lightning.commands.predictor import Predictor
     from cifar_lightning.data import CIFAR10DataModule
     from cifar_lightning.models import AlexNet
 
-__all__ = ["AlexNet", "CIFAR10DataModule", "ImageClassifier"]
+__all__ = ["AlexNet", "CIFAR10DataModule", "ImageClassifier", "Predictor"]
 
-_HOMES = {"AlexNet": "models", "CIFAR10DataModule": "data", "ImageClassifier": "classifier"}
+_HOMES = {
+    "AlexNet": "models",
+    "CIFAR10DataModule": "data",
+    "ImageClassifier": "classifier",
+    "Predictor": "commands.predictor",
+}
 
 
 def __getattr__(name: str) -> Any:

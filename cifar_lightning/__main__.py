@@ -72,6 +72,10 @@ def _run(argv: list[str]) -> None:
         from cifar_lightning.commands.compare import compare
 
         compare(argv[1:])
+    elif first == "clean":
+        from cifar_lightning.commands.clean import clean
+
+        clean(argv[1:])
     elif first == "export":
         from cifar_lightning.commands.export import export
 

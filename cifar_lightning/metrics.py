@@ -137,6 +137,15 @@ class Evaluation:
         return int(self.confusion_matrix.diag().sum()) / len(self.labels)
 
     @property
+    def accuracy_top5(self) -> float | None:
+        """Of the images, the share whose class is among the five most probable; None where there
+        are no more than five."""
+        if self.probabilities.shape[1] <= 5:
+            return None
+        among = self.probabilities.topk(5, dim=1).indices == self.labels[:, None]
+        return int(among.sum()) / len(self.labels)
+
+    @property
     def accuracy_interval(self) -> tuple[float, float]:
         """95 % confidence interval of the accuracy: Wilson's score interval (1927)."""
         n, p, z = len(self.labels), self.accuracy, 1.959964

@@ -14,6 +14,7 @@ EVALUATION = evaluated(
 def test_evaluation_by_hand() -> None:
     assert EVALUATION.confusion_matrix.tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0]]
     assert EVALUATION.accuracy == 0.5
+    assert EVALUATION.accuracy_top5 is None  # of three
     assert EVALUATION.recall.tolist()[:2] == pytest.approx([1, 1 / 3])
     assert EVALUATION.recall[2].isnan()
     assert EVALUATION.precision.tolist() == pytest.approx([0.5, 1, 0])
@@ -24,6 +25,12 @@ def test_evaluation_by_hand() -> None:
     right = torch.arange(263) < 81
     of_263 = evaluated(torch.tensor([[1.0, 0.0]]).expand(263, 2), (~right).long())
     assert of_263.accuracy_interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_the_first_five_of_six() -> None:
+    of_six = torch.tensor([[0.3, 0.2, 0.1, 0.15, 0.2, 0.05]])
+    for label in range(6):
+        assert evaluated(of_six, torch.tensor([label])).accuracy_top5 == float(label != 5)
 
 
 def test_calibration_against_a_reference() -> None:

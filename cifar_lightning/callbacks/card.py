@@ -47,6 +47,8 @@ class Card(Callback):
         path = checkpoints.run_folder(trainer) / "card.json"
         if not path.exists():
             write_json(path, facts)
+        if name := RunConfig(checkpoints.config or {}).name:  # config.yaml has it for scripts
+            facts = {"name": name, **facts}
         # a list: TensorBoard breaks the words in the first column of a table
         rows = [f"- **{name}**: {_cell(value)}" for name, value in facts.items()]
         config = yaml.safe_dump(checkpoints.config, sort_keys=False).replace("\n", "\n    ")

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -11,6 +12,7 @@ from cifar_lightning.cli.options import REFUSED, WITHOUT_EFFECT
 from cifar_lightning.cli.ranges import check_numbers
 from cifar_lightning.cli.repeats import overridden, short
 from cifar_lightning.cli.resume import Arguments, check_limit
+from cifar_lightning.commands.predictions import check_target
 from cifar_lightning.errors import UsageError
 from cifar_lightning.runs.config import flat, is_in
 from cifar_lightning.runs.folders import LoadedCheckpoint
@@ -44,9 +46,14 @@ def check_options(
                 "--model.flip_averaging is for validate, test and predict: checkpoints are chosen "
                 "by what the network says of an image itself."
             )
+        name = config["run_name"]
+        if name is not None and not (name.strip() and name.isprintable()):
+            raise UsageError(f"--run_name {name!r}: it must be a name, in one line.")
         check_numbers(config, arguments.asks_for if found else lambda name: True)
         if found is not None:
             check_limit(found, config, arguments)
+    if config.get("to") is not None:
+        check_target(Path(config["to"]), (".csv", ".json"))
     for line in _without_effect(config, arguments):
         log.info(line)
 

@@ -90,6 +90,7 @@ def predict(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None
     """Classify pictures, or the held-out images, and report it. Raises UserError if these are not
     there or are others than those of the run, or the disk refuses."""
     data, pictures = asked.data, asked.pictures
+    to = Path(asked.config["to"]) if asked.config["to"] else None
     if pictures is not None:
         data.pictures = pictures.load()
     else:
@@ -105,9 +106,9 @@ def predict(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None
     if not _is_whole(trainer, len(probabilities), len(images)):
         log.info("No predictions are written: this was a trial, not a pass over all images.")
     elif pictures is not None:
-        pictures.report(folder, probabilities)
+        pictures.report(folder, probabilities, to)
     else:
-        report_predictions(asked.found, folder, names, asked.collector.labels, probabilities)
+        report_predictions(asked.found, folder, names, asked.collector.labels, probabilities, to)
 
 
 def _folder(trainer: Trainer, asked: Evaluation) -> Path | None:

@@ -102,13 +102,7 @@ class CLI(LightningCLI):
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "fit":
-            parser.add_class_arguments(Dashboard, "dashboard")
-        else:
-            # Lightning's default is the untrained network
-            parser.set_defaults(ckpt_path="best")
-        if subcommand == "predict":
-            parser.add_argument("--data.images", type=str, nargs="+")
+        _add_options_of(subcommand, parser)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -238,6 +232,19 @@ class CLI(LightningCLI):
         assert self.found is not None
         asked = self.found, self.plain_config(), self.datamodule, self.collector, self.pictures
         return evaluate.Evaluation(*asked)
+
+
+def _add_options_of(command: str, parser: LightningArgumentParser) -> None:
+    """Those that not all commands have."""
+    if command == "fit":
+        parser.add_class_arguments(Dashboard, "dashboard")
+        parser.add_argument("--run_name", type=str | None)
+    else:
+        # Lightning's default is the untrained network
+        parser.set_defaults(ckpt_path="best")
+    if command == "predict":
+        parser.add_argument("--data.images", type=str, nargs="+")
+        parser.add_argument("--to", type=str | None)
 
 
 def quiet_lightning(level: int = logging.WARNING) -> None:

@@ -98,6 +98,8 @@ _FIT: Groups = {
         "validation score in that run; or from the checkpoint at a path. Flags and --config win "
         "over what the run was started with; those that would change what it has already trained "
         "are refused. From a state older than the run's newest, a new run branches off.",
+        "run_name NAME": "What you call the run, in compare and TensorBoard; its folder stays "
+        "version_N.",
         "seed_everything N": "Decides the initial weights, the held-out images, the order of every "
         "epoch and the augmentation.",
     },
@@ -233,6 +235,8 @@ def _evaluation(what: Options, about_trainer: Options) -> Groups:
 _IMAGES = {
     "data.images PATH [PATH ...]": "Pictures to classify, of any size: files, and folders of "
     "files; without it the validation images.",
+    "to FILE": "Write the predictions there instead of predictions.csv in the run's folder; ends "
+    "in .csv or .json.",
 }
 _LIMIT = {
     "trainer.limit_val_batches X": "Validate this many batches (100), or this share (0.1); without "

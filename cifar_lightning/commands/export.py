@@ -5,7 +5,6 @@ import copy
 import io
 import json
 import warnings
-from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.commands.names import CommandParser, path
-from cifar_lightning.commands.predictions import find_pictures, load_pictures
+from cifar_lightning.commands.predictions import check_target, find_pictures, load_pictures
+from cifar_lightning.commands.trained import load_trained
 from cifar_lightning.data import Shapes
 from cifar_lightning.errors import UsageError, UserError
-from cifar_lightning.runs.config import RunConfig
 from cifar_lightning.runs.files import write_then_rename
 from cifar_lightning.runs.folders import LoadedCheckpoint, find_checkpoint
 from cifar_lightning.runs.provenance import git_state
@@ -36,6 +34,7 @@ class Deployed(nn.Module):
     Maps images, float N×3×H×W, RGB from 0 to 1, to probabilities of the classes, float N×K.
     """
 
+    input = "float32 N×3×H×W, RGB from 0 to 1"
     mean: Tensor
     std: Tensor
 
@@ -48,6 +47,15 @@ class Deployed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         probabilities: Tensor = self.net((images - self.mean) / self.std).softmax(dim=1)
         return probabilities
+
+
+class DeployedOnPixels(Deployed):
+    """Likewise, of images as a decoder gives them: uint8 N×H×W×3, RGB from 0 to 255."""
+
+    input = "uint8 N×H×W×3, RGB from 0 to 255"
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.permute(0, 3, 1, 2).float() / 255)
 
 
 def export(argv: Sequence[str]) -> None:
@@ -63,6 +71,13 @@ def export(argv: Sequence[str]) -> None:
         "--to", type=path, required=True, metavar="FILE", help=f"ends in {', '.join(_FORMATS)}"
     )
     parser.add_argument(
+        "--input",
+        choices=("float32", "uint8"),
+        default="float32",
+        help="what the model takes: float32 N×3×H×W from 0 to 1, or uint8 N×H×W×3 as pictures come "
+        "from a decoder (float32)",
+    )
+    parser.add_argument(
         "--images",
         nargs="+",
         action="extend",
@@ -75,35 +90,23 @@ def export(argv: Sequence[str]) -> None:
     if asked.logs is not None and asked.ckpt_path not in ("best", "last"):
         raise UsageError(f"--logs {asked.logs}: --ckpt_path {asked.ckpt_path} says it already.")
     target: Path = asked.to
-    if target.suffix not in _FORMATS:
-        raise UsageError(f"--to {target}: its name must end in {', '.join(_FORMATS)}.")
-    if target.exists():
-        raise UsageError(f"--to {target}: there is a file of that name; remove it or take another.")
-    if not target.absolute().parent.is_dir():
-        raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
+    check_target(target, _FORMATS)
+    if asked.input == "uint8" and target.suffix == ".safetensors":
+        raise UsageError(f"--input uint8: {target} holds weights alone; take .onnx or .pt2.")
     found = find_checkpoint(asked.ckpt_path, asked.logs or Path("lightning_logs"))
-    ours = found.ours
-    if ours.get("config") is None or ours.get("class_names") is None:
-        raise UserError(
-            f"{found.path} does not say how its images were normalised and what its classes are "
-            "called: export a checkpoint that `fit` of this version has written."
-        )
-    config = RunConfig(ours["config"])
+    classifier, config, _ = load_trained(found)
     images = _images(asked.images, found.image_side)
-    try:
-        classifier = ImageClassifier.load_from_checkpoint(found.path, map_location="cpu")
-    except ArgumentError as error:  # jsonargparse, by which the network is made
-        net = found.content["hyper_parameters"]["net"]["class_path"]
-        raise UserError(
-            f"{found.path}: its network {net} cannot be imported: put its module on PYTHONPATH."
-        ) from error
-    model = Deployed(classifier.net, config.mean, config.std).eval()
+    if asked.input == "float32":
+        images = images.permute(0, 3, 1, 2).float() / 255
+    kind = DeployedOnPixels if asked.input == "uint8" else Deployed
+    model = kind(classifier.net, config.mean, config.std).eval()
+    about = {"input": model.input, **_about(found)}
     with torch.no_grad():
         expected = model(images)
 
     try:
         with write_then_rename(target) as part:
-            written = _FORMATS[target.suffix](model, images[:2], _about(found), part)
+            written = _FORMATS[target.suffix](model, images[:2], about, part)
             difference = _largest_difference(written, images, expected)
             if not difference <= TOLERANCE:
                 raise UserError(
@@ -123,14 +126,13 @@ def export(argv: Sequence[str]) -> None:
 
 
 def _images(paths: Sequence[str] | None, side: int) -> Tensor:
-    """Float N×3×side×side from 0 to 1."""
+    """uint8 N×side×side×3."""
     if paths is None:
         pixels = Shapes(_CHECKED * 5).load("test").images
-        size = (side, side)
-        scaled = nn.functional.interpolate(pixels.permute(0, 3, 1, 2).float(), size=size)
-        return scaled / 255
-    pixels, _ = load_pictures(find_pictures(paths), side)
-    return pixels.permute(0, 3, 1, 2).float() / 255
+        scaled = nn.functional.interpolate(pixels.permute(0, 3, 1, 2), size=(side, side))
+        return scaled.permute(0, 2, 3, 1).contiguous()
+    pixels, _ = load_pictures(find_pictures(paths, "--images"), side)
+    return pixels
 
 
 def _about(found: LoadedCheckpoint) -> dict[str, str]:
@@ -139,7 +141,6 @@ def _about(found: LoadedCheckpoint) -> dict[str, str]:
     git = git_state()
     return {
         "class_names": json.dumps(ours["class_names"]),
-        "input": "float32 N×3×H×W, RGB from 0 to 1",
         "output": "probabilities, float32 N×K",
         "checkpoint": str(found.path),
         "epoch": str(found.content["epoch"]),

@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "classify pictures of your own (--data.images), or the held-out images",
     "export": "write a checkpoint as a model file that runs elsewhere",
     "compare": "runs side by side: a table and their curves",
+    "clean": "what the last states of finished runs take on disk, and removing them",
     "bench": "what a step costs here, beside plain PyTorch; takes what fit takes",
 }
 

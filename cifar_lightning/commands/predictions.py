@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from cifar_lightning.commands.columns import padded, widest
 from cifar_lightning.data import is_no_image, read_image, square
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs.files import write_bytes, write_text
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
@@ -29,11 +31,11 @@ def write_predictions(
     probabilities: Tensor,
     images: Sequence[object] | None = None,
 ) -> None:
-    """Write a CSV file with a row for each image: image, truth (if known), prediction, and a column
-    with the probability of each class.
+    """Write a row for each image: image, truth (if known), prediction, and the probability of each
+    class. In CSV that is a column a class; in JSON an object an image, with ``probabilities``.
 
     Args:
-        path: the file; printed if None.
+        path: the file, which ends in .csv or .json; printed as CSV if None.
         names: of the K classes.
         truth: int64 N.
         probabilities: float N×K.
@@ -46,15 +48,37 @@ def write_predictions(
     if truth is not None:
         columns["truth"] = [names[label] for label in truth.tolist()]
     columns["prediction"] = [names[label] for label in probabilities.argmax(1).tolist()]
+    rows = zip(*columns.values(), probabilities.tolist(), strict=True)
+    if path is not None and path.suffix == ".json":
+        known = [
+            {
+                **dict(zip(columns, map(_plain, facts), strict=True)),
+                "probabilities": {name: round(p, 6) for name, p in zip(names, row, strict=True)},
+            }
+            for *facts, row in rows
+        ]
+        write_text(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+        return
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*columns, *names])
-    for *known, row in zip(*columns.values(), probabilities.tolist(), strict=True):
-        writer.writerow([*known, *(f"{p:.6f}" for p in row)])
+    for *facts, row in rows:
+        writer.writerow([*facts, *(f"{p:.6f}" for p in row)])
     if path is None:
         print(text.getvalue(), end="")
     else:
         write_text(path, text.getvalue())
+
+
+def check_target(target: Path, endings: Iterable[str]) -> None:
+    """Whether ``--to`` names a file that can be written, and is not there yet. Raises UsageError:
+    says what is wrong."""
+    if target.suffix not in endings:
+        raise UsageError(f"--to {target}: its name must end in {', '.join(endings)}.")
+    if target.exists():
+        raise UsageError(f"--to {target}: there is a file of that name; remove it or take another.")
+    if not target.absolute().parent.is_dir():
+        raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
 
 
 def report_predictions(
@@ -63,8 +87,9 @@ def report_predictions(
     names: Sequence[str],
     truth: Tensor,
     probabilities: Tensor,
+    to: Path | None = None,
 ) -> None:
-    """Write ``predictions.csv`` of the held-out images.
+    """Write the predictions for the held-out images.
 
     Args:
         found: the checkpoint that predicted.
@@ -72,11 +97,12 @@ def report_predictions(
         names: of the K classes.
         truth: int64 N.
         probabilities: float N×K.
+        to: the file; ``predictions.csv`` in the folder if None.
 
     Raises:
         UserError: the disk refuses.
     """
-    path = folder and folder / "predictions.csv"
+    path = to or (folder and folder / "predictions.csv")
     write_predictions(path, names, truth, probabilities)
     if path is not None:
         log.info("Predictions of %s for the validation images: %s", found.path, path)
@@ -109,51 +135,61 @@ class Pictures:
         Raises:
             UserError: a path is not there or cannot be read as an image.
         """
-        self._files = find_pictures(self._paths)
+        self._files = find_pictures(self._paths, "--data.images")
         images, self._shown = load_pictures(self._files, self._found.image_side)
         return images
 
-    def report(self, folder: Path | None, probabilities: Tensor) -> None:
-        """Print a line for each, and write ``predictions.csv``, and ``predictions.png`` with the
-        first 64 pictures and their predictions.
+    def report(self, folder: Path | None, probabilities: Tensor, to: Path | None = None) -> None:
+        """Print a line for each, and write what is predicted.
 
         Args:
             folder: where to; nothing is written if None.
             probabilities: float N×K.
+            to: the file; ``predictions.csv`` in the folder, and beside it ``predictions.png`` with
+                the first 64 pictures, if None.
 
         Raises:
             UserError: the disk refuses.
         """
         answers = _answers(probabilities, self.class_names)
         print(*_lines(self._files, answers), sep="\n", flush=True)  # whatever the disk says
-        if folder is None:
+        path = to or (folder and folder / "predictions.csv")
+        if path is None:
             return
-        path = folder / "predictions.csv"
         write_predictions(path, self.class_names, None, probabilities, self._files)
-        sheet = _sheet(self._files, self._shown, probabilities, self.class_names)
-        write_bytes(folder / "predictions.png", sheet)
-        what, where = f"{len(self._files)} pictures", folder / "predictions.*"
+        if to is None:
+            sheet = _sheet(self._files, self._shown, probabilities, self.class_names)
+            write_bytes(path.with_suffix(".png"), sheet)
+        what, where = f"{len(self._files)} pictures", to or path.with_suffix(".*")
         log.info("Predictions of %s for %s: %s", self._found.path, what, where)
 
 
-def find_pictures(paths: Sequence[str]) -> list[Path]:
+def find_pictures(paths: Sequence[str], option: str) -> list[Path]:
     """List the files among ``paths``, and all files in and below the folders among them.
+
+    Args:
+        paths: as they were typed.
+        option: after which they were typed.
 
     Raises:
         UserError: a path does not exist, or a folder holds no pictures.
     """
     found: list[Path] = []
     for name in paths:
+        if re.match(r"\w+://", name):
+            raise UserError(
+                f"{option} {name}: pictures are read from files; download it, and give the file."
+            )
         path = Path(name).expanduser()
         if path.is_dir():
             within = [f for f in path.rglob("*") if f.is_file() and not is_no_image(f.name)]
             if not within:
-                raise UserError(f"--data.images {path}: the folder holds no pictures.")
+                raise UserError(f"{option} {name}: the folder holds no pictures.")
             found += sorted(within, key=lambda file: file.parts)  # whatever the platform's order
         elif path.is_file():
             found.append(path)
         else:
-            raise UserError(f"--data.images {path}: there is no such file or folder.")
+            raise UserError(f"{option} {name}: there is no such file or folder.")
     return found
 
 
@@ -215,3 +251,7 @@ def _sheet(
     ]
     title = f"{len(shown)} of {len(files)} pictures" if len(files) > len(shown) else ""
     return png(captioned(np.stack(shown), captions, title, columns=min(8, len(shown))))
+
+
+def _plain(fact: object) -> object:
+    return str(fact) if isinstance(fact, Path) else fact

@@ -80,8 +80,9 @@ def make_report(
         precision (that it was tested in),
         of_the_run (whether this is the run's best checkpoint on the run's own test images),
         flip_averaged, images, loss, accuracy, accuracy_95 (95 % confidence interval, Wilson),
-        calibration_error (expected, 15 bins), classes (of each: precision, recall, f1, images; null
-        where there is nothing to divide by), confusion_matrix (rows are the truth).
+        accuracy_top5 (null for five classes or fewer), calibration_error (expected, 15 bins),
+        classes (of each: precision, recall, f1, images; null where there is nothing to divide by),
+        confusion_matrix (rows are the truth).
     """
     content = tested.found.content
     rows = zip(
@@ -107,6 +108,7 @@ def make_report(
         "loss": loss,
         "accuracy": evaluation.accuracy,
         "accuracy_95": list(evaluation.accuracy_interval),
+        "accuracy_top5": evaluation.accuracy_top5,
         "calibration_error": evaluation.calibration_error,
         "classes": {
             name: {
@@ -196,6 +198,7 @@ def table(report: dict[str, Any]) -> str:
         f"test accuracy      {report['accuracy']:.2%}  (95 % interval {low:.2%} to {high:.2%}, "
         f"{report['images']:,} images)",
         *(["averaged over each image and its mirror image"] if report["flip_averaged"] else []),
+        *([] if (top5 := report["accuracy_top5"]) is None else [f"top-5 accuracy     {top5:.2%}"]),
         f"test loss          {report['loss']:.4f}",
         f"calibration error  {report['calibration_error']:.2%}",
         "",

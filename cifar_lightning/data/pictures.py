@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from cifar_lightning.errors import UserError
 
@@ -75,15 +75,8 @@ def read_image(path: str) -> Image.Image:
         UserError: it cannot be read, or its numbers have no white; names it.
     """
     try:
-        with Image.open(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a palette with transparency is no reason to worry
-            white = _white(path, file) if file.mode.startswith(("I", "F")) else None
-            picture = ImageOps.exif_transpose(file)
-            if white is not None:
-                return _grey(np.asarray(picture), *white).convert("RGB")
-            if picture.mode == "La":  # Pillow undoes premultiplication in this one step alone
-                picture = picture.convert("LA")
-            return picture.convert("RGB")
+        with Image.open(path) as file:
+            return as_rgb(file, path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise UserError(f"{path} cannot be read as an image ({reason}): mend or remove it.") from (
@@ -91,7 +84,20 @@ def read_image(path: str) -> Image.Image:
         )
 
 
-def _white(path: str, file: ImageFile.ImageFile) -> tuple[int, bool]:
+def as_rgb(file: Image.Image, name: str) -> Image.Image:
+    """A picture that was opened or made, as ``read_image`` gives it. ``name`` is for messages."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a palette with transparency is no reason to worry
+        white = _white(name, file) if file.mode.startswith(("I", "F")) else None
+        picture = ImageOps.exif_transpose(file)
+        if white is not None:
+            return _grey(np.asarray(picture), *white).convert("RGB")
+        if picture.mode == "La":  # Pillow undoes premultiplication in this one step alone
+            picture = picture.convert("LA")
+        return picture.convert("RGB")
+
+
+def _white(path: str, file: Image.Image) -> tuple[int, bool]:
     """The number that stands for white in a picture of wide numbers, and whether it stands for
     black instead. ``Image.convert`` would make white of everything above 255."""
     sixteen_bits = file.mode.startswith("I;16") and file.format in _SIXTEEN_BITS

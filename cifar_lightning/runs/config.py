@@ -19,6 +19,7 @@ OF_THE_COMMAND = ("ckpt_path", "config", "verbose", "weights_only", "return_pred
 NOT_THE_EXPERIMENT = (
     *OF_THE_COMMAND,
     "seed_everything", "data.seed",  # the same experiment, repeated
+    "run_name",
     "trainer.devices", "trainer.num_nodes", "trainer.strategy",  # change the speed alone
     "checkpoints.every_seconds", "dashboard",  # keep and show what is computed anyway
     "trainer.logger", "trainer.enable_progress_bar", "trainer.default_root_dir",
@@ -84,6 +85,8 @@ class RunConfig:
         self.content = content
         self.model, self.data = _dict(content, "model"), _dict(content, "data")
         self.trainer = _dict(content, "trainer")
+        self.name = str(content.get("run_name") or "")
+        """What the user calls the run; empty if nothing."""
         self.network = class_name(self.model.get("net"))
         self.source = class_name(self.data.get("source"))
         self.mean, self.std = (tuple(self.data.get(name) or ()) for name in ("mean", "std"))
@@ -147,9 +150,10 @@ class RunConfig:
 
     @property
     def choices(self) -> dict[str, bool | int | float | str]:
-        """What was chosen, by short names: seed, source, net, optimizer, lr, batch_size, …"""
+        """What was chosen, by short names: name, seed, source, net, optimizer, lr, batch_size, …"""
         model, data, trainer = self.model, self.data, self.trainer
-        chosen = {"seed": self.content.get("seed_everything"), "source": self.source}
+        chosen: dict[str, Any] = {"name": self.name} if self.name else {}
+        chosen |= {"seed": self.content.get("seed_everything"), "source": self.source}
         chosen |= {name: data[name] for name in data if name not in ("source", "seed")}
         parts = [("net", ""), ("optimizer", ""), ("lr_scheduler", "schedule.")]
         parts += [("loss", "loss.")] if model.get("loss") else []

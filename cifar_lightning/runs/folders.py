@@ -11,7 +11,7 @@ from cifar_lightning.errors import UserError
 from cifar_lightning.processes import slurm
 from cifar_lightning.runs.checkpoint_io import KEY, read_checkpoint
 from cifar_lightning.runs.config import write_config
-from cifar_lightning.runs.ending import reopen
+from cifar_lightning.runs.ending import read_summary, reopen
 from cifar_lightning.runs.files import local_folder, refusals_said, why_not_writable, write_text
 from cifar_lightning.runs.loggers import event_files
 from cifar_lightning.runs.record import (
@@ -241,11 +241,14 @@ def _why_branch(found: LoadedCheckpoint) -> str | None:
             return f"can only be read ({reason})"
     if found.path.name == "last.ckpt":
         return None
+    path = found.path.with_name("last.ckpt")
     try:
-        last = read_checkpoint(found.path.with_name("last.ckpt"))
-    except UserError:
+        # clean may have removed the state, not the logs, which say how far the run has come
+        last = read_checkpoint(path) if path.exists() else read_summary(found.run)
+    except (UserError, ValueError):
         return None
-    newer = last["global_step"] > found.content["global_step"]  # which going on there would lose
+    # a newer one would be lost by going on there
+    newer = last.get("global_step", 0) > found.content["global_step"]
     return "has gone on from there since" if newer else None
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from helpers import TINY, files, last_state, one_sentence, write_images
+import yaml
+from helpers import RUN, TINY, events, files, last_state, one_sentence, write_images
 from PIL import Image
 from program import Command
 
@@ -89,3 +90,22 @@ def test_another_length_is_refused_where_the_schedule_spans_the_run(
     assert ended.status == 2
     sentence = one_sentence(ended)
     assert sentence.startswith("--trainer.max_epochs 5: the learning-rate schedule spans the")
+
+
+def test_a_run_s_name_is_kept_until_it_is_given_another(command: Command, tmp_path: Path) -> None:
+    named = ("--run_name", "on: the | 42", "--trainer.max_epochs", "1")
+    assert command("fit", *TINY, *named).status == 0
+    run = tmp_path / RUN
+    assert yaml.safe_load((run / "config.yaml").read_text())["run_name"] == "on: the | 42"
+    card = events(run).Tensors("card/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "- **name**: on: the | 42\n" in card
+    for epochs, given, expected in (("2", (), "on: the | 42"), ("3", ("--run_name", "7"), "7")):
+        ended = command("fit", "--ckpt_path", "last", "--trainer.max_epochs", epochs, *given)
+        assert ended.status == 0, ended.stderr
+        assert ("--run_name: 7, was on: the | 42" in ended.stderr) is bool(given)
+        ended = command("compare")
+        header, row = ended.stdout.splitlines()[:2]
+        at = header.index("name")
+        assert row[at:].startswith(expected)
+        assert row.startswith("version_0  ")  # changed in its name alone, it is finished
+    assert command("test").status == 0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from filelock import FileLock
-from helpers import one_sentence
+from helpers import one_sentence, rows
 from PIL import Image
 from program import Command
 
@@ -199,6 +199,7 @@ def test_a_real_run(command: Command, run: Path) -> None:
         (("version_9",), "version_9 is no folder", 1),
         (("--format", "html"), "--format", 2),
         (("--nope",), "--nope", 2),
+        (("--only",), "--only", 2),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], part: str, status: int, command: Command) -> None:
@@ -330,3 +331,109 @@ def test_a_run_that_was_changed_half_way_stands_alone(command: Command, tmp_path
         "version_0, version_1 (2 seeds)",
         "version_2 (options changed half-way)",
     ]
+
+
+def test_raw_numbers_for_scripts(command: Command, tmp_path: Path) -> None:
+    logs = tmp_path / "lightning_logs"
+    for number, (seed, best) in enumerate([(1, 0.6), (2, 0.7), (1, 0.8)]):
+        run = craft(logs, number, [0.5, best, 0.55][: 2 + number], seed_everything=seed)
+        end(run, "early stopping")
+        report = {"checkpoint": f"checkpoints/epoch=1-val_acc={best}.ckpt", "accuracy": best}
+        if number:
+            (run / "test_report.json").write_text(json.dumps(report))
+    craft(logs, 3, [0.5, 0.6, 0.7], data__val_size=0, run_name="after; the article")
+    ended = command("compare", "--format", "json")
+    assert ended.status == 0, ended.stderr
+    ours, article = json.loads(ended.stdout)
+    assert ours["runs"] == ["version_2", "version_1"]
+    assert (ours["seeds"], ours["n"], ours["repeated_by"]) == ([1, 2], 2, ["version_0"])
+    assert (ours["epochs_min"], ours["epochs"], ours["status"]) == (3, 3, "finished")
+    assert ours["best_val_mean"] == pytest.approx(0.75)
+    assert ours["best_val_std"] == pytest.approx(0.1 / 2**0.5)
+    assert (ours["best_val_n"], ours["test_n"]) == (2, 2)
+    assert (ours["article_protocol_n"], ours["article_protocol_mean"]) == (0, None)
+    # what was chosen on the test images is in no column with what was not
+    assert (article["best_val_n"], article["best_val_mean"], article["test_mean"]) == (
+        0,
+        None,
+        None,
+    )
+    assert (article["article_protocol_mean"], article["article_protocol_std"]) == (0.7, None)
+    assert article["name"] == "after; the article"
+    assert "curves: " in ended.stderr
+    assert (logs / "compare.png").exists()
+
+    ended = command("compare", "--format", "csv", out=".csv")
+    assert ended.status == 0, ended.stderr
+    table = rows(tmp_path / ".csv.stdout")
+    assert [row["runs"] for row in table] == ["version_2; version_1", "version_3"]
+    assert float(table[0]["best_val_mean"]) == ours["best_val_mean"]
+    assert list(table[0]) == list(ours)
+    assert (table[1]["best_val_mean"], table[1]["n"]) == ("", "1")
+
+
+def several_experiments(logs: Path) -> None:
+    for number, (net, lr, best) in enumerate(
+        [("b.AlexNet", 0.01, 0.6), ("b.LeNet5", 0.1, 0.9), ("b.AlexNet", 0.1, 0.8)]
+    ):
+        optimizer = {"class_path": "torch.optim.SGD", "init_args": {"lr": lr}}
+        run = craft(
+            logs, number, [0.5, best, 0.55], model__net={"class_path": net},
+            model__optimizer=optimizer, **({"run_name": "wide | deep"} if number == 2 else {}),
+        )  # fmt: skip
+        (run / "card.json").write_text(json.dumps({"network": {"parameters": 100 - number}}))
+    interrupted = craft(logs, 3, [0.5])
+    (interrupted / "card.json").write_text("{}")
+
+
+def test_sorted_and_chosen(command: Command, tmp_path: Path) -> None:
+    several_experiments(tmp_path / "lightning_logs")
+
+    def runs(*arguments: str) -> list[str]:
+        ended = command("compare", "--format", "json", *arguments)
+        assert ended.status == 0, ended.stderr
+        return [number.removeprefix("version_") for row in json.loads(ended.stdout)
+                for number in row["runs"]]  # fmt: skip
+
+    assert runs("--sort", "run") == ["0", "1", "2", "3"]
+    assert runs("--sort", "Best val") == ["1", "2", "0", "3"]
+    assert runs("--sort", "parameters") == ["2", "1", "0", "3"]
+    assert runs("--sort", "images/s") == ["0", "1", "2", "3"]
+    assert runs("--sort", "network") == ["0", "2", "3", "1"]
+    assert runs("--only", "network=alexnet") == ["0", "2", "3"]
+    assert runs("--only", "network=*net*", "model.optimizer.lr=1e-1") == ["1", "2"]
+    assert runs("--only", "model.net=LeNet5", "--only", "status=finished") == ["1"]
+    assert runs("--only", "name=wide*") == ["2"]
+    assert runs("--only", "recipe=*lr 0.01*", "model.lr_scheduler=null") == ["0", "3"]
+    assert runs("--only", "run_name=null") == ["0", "1", "3"]
+
+
+def test_names_of_runs(command: Command, tmp_path: Path) -> None:
+    several_experiments(tmp_path / "lightning_logs")
+    ended = command("compare")
+    assert ended.stdout.splitlines()[0].split()[:2] == ["run", "name"]
+    assert [line for line in ended.stdout.splitlines() if "wide | deep" in line]
+    ended = command("compare", "--format", "md")
+    assert r"| version_2 | wide \| deep | AlexNet |" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts", "status"),
+    [
+        (("--sort", "tset"), ("--sort tset", "did you mean test?", "s/epoch"), 2),
+        (("--sort", "speed of it"), ("no such column;", "images/s"), 2),
+        (("--only", "network"), ("--only network", "NAME=VALUE"), 2),
+        (("--only", "colour=red"), ("no run has a colour", "recipe", "model.optimizer.lr"), 2),
+        (("--only", "network=VGG19"), ("network of the runs is AlexNet, LeNet5",), 1),
+    ],
+)
+def test_what_cannot_be_sorted_or_chosen(
+    arguments: tuple[str, ...], parts: tuple[str, ...], status: int, command: Command,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    several_experiments(tmp_path / "lightning_logs")
+    ended = command("compare", *arguments)
+    assert ended.status == status
+    sentence = one_sentence(ended)
+    assert all(part in sentence for part in parts), sentence
+    assert not (tmp_path / "lightning_logs/compare.png").exists()

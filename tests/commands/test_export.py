@@ -45,6 +45,24 @@ def test_pt2_and_safetensors(command: Command, run: Path, tmp_path: Path) -> Non
         assert "star" in file.metadata()["class_names"]
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
+def test_pixels_as_a_decoder_gives_them(
+    name: str, command: Command, run: Path, tmp_path: Path
+) -> None:
+    ended = command("export", "--to", name, "--input", "uint8")
+    assert ended.status == 0, ended.stderr
+    images = Shapes(500).load("test").images[:7]
+    if name.endswith("onnx"):
+        session = onnxruntime.InferenceSession(str(tmp_path / name))
+        (given,) = session.get_inputs()
+        assert (given.type, given.shape[1:]) == ("tensor(uint8)", [32, 32, 3])
+        assert "uint8" in session.get_modelmeta().custom_metadata_map["input"]
+        answer = torch.tensor(np.asarray(session.run(None, {"images": images.numpy()})[0]))
+    else:
+        answer = torch.export.load(tmp_path / name).module()(images)
+    assert torch.allclose(answer, probabilities_of(run, images), atol=1e-5)
+
+
 def test_a_file_that_differs_is_refused(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,8 +96,14 @@ def test_export_overwrites_nothing(command: Command, run: Path, tmp_path: Path) 
     for arguments, part in (
         (("--to", "model.bin"), "--to model.bin"),
         ((), "--to"),
+        (("--to", "x.safetensors", "--input", "uint8"), "--input uint8: x.safetensors"),
+        (("--to", "x.onnx", "--input", "int8"), "--input"),
         (("--to", "nowhere/model.onnx"), "no folder"),
     ):
         ended = command("export", *arguments)
         assert ended.status == 2
         assert part in one_sentence(ended)
+    for name in ("nope.png", "http://example.org/nope.png"):
+        ended = command("export", "--to", "x.onnx", "--images", name)
+        assert ended.status == 1
+        assert one_sentence(ended).startswith(f"--images {name}: ")

@@ -1,5 +1,6 @@
 """``predict`` on pictures of any kind."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,12 @@ def test_predict_needs_the_checkpoint_alone(command: Command, run: Path, tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("nowhere", "there is no such file"), ("empty", "no pictures"), ("text.png", "as an image")],
+    [
+        ("nowhere", "--data.images nowhere: there is no such file"),
+        ("empty", "--data.images empty: the folder holds no pictures"),
+        ("text.png", "as an image"),
+        ("https://example.org/cat.png", "--data.images https://example.org/cat.png: pictures are"),
+    ],
 )
 def test_pictures_that_are_none(
     name: str, sentence: str, command: Command, run: Path, tmp_path: Path
@@ -80,3 +86,35 @@ def test_pictures_that_are_none(
     assert name in said
     assert sentence in said
     assert not (run / "predictions.csv").exists()
+
+
+def test_a_file_of_one_s_own(command: Command, run: Path, tmp_path: Path) -> None:
+    pictures(tmp_path)
+    for of, flags in (("pictures", ("--data.images", "pictures")), ("validation images", ())):
+        assert command("predict", *flags, "--to", f"{of}.csv").status == 0
+        ended = command("predict", *flags, "--to", f"{of}.json")
+        assert ended.status == 0, ended.stderr
+        assert f"for {'5 ' * bool(flags)}{'the ' * (not flags)}{of}: {of}.json" in ended.stderr
+        table, objects = (
+            rows(tmp_path / f"{of}.csv"),
+            json.loads((tmp_path / f"{of}.json").read_text()),
+        )
+        assert len(table) == len(objects) == (5 if flags else 50)
+        for row, found in zip(table, objects, strict=True):
+            probabilities = found.pop("probabilities")
+            assert row == {
+                **{name: str(value) for name, value in found.items()},
+                **{name: f"{p:.6f}" for name, p in probabilities.items()},
+            }
+            assert max(probabilities, key=probabilities.get) == found["prediction"]
+    assert not list(run.glob("predictions.*"))
+    before = (tmp_path / "pictures.csv").read_bytes()
+    for name, part in (
+        ("pictures.csv", "there is a file of that name"),
+        ("x.xml", "its name must end in .csv, .json"),
+        ("nowhere/x.csv", "there is no folder"),
+    ):
+        ended = command("predict", "--to", name)
+        assert ended.status == 2
+        assert f"--to {name}: {part}" in one_sentence(ended)
+    assert (tmp_path / "pictures.csv").read_bytes() == before

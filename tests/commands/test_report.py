@@ -29,6 +29,9 @@ def test_report(command: Command, run: Path) -> None:
     recall = right[labels == star].float().mean().item()
     assert report["classes"]["star"]["recall"] == pytest.approx(recall)
     assert report["classes"]["star"]["images"] == 6
+    top5 = (probabilities.argsort(dim=1)[:, -5:] == labels[:, None]).any(dim=1)
+    assert report["accuracy_top5"] == pytest.approx(top5.float().mean().item())
+    assert f"top-5 accuracy     {report['accuracy_top5']:.2%}\n" in ended.stdout
     low, high = report["accuracy_95"]
     assert low < report["accuracy"] < high
     assert f"{report['accuracy']:.2%}  (95 % interval {low:.2%} to {high:.2%}" in ended.stdout

@@ -185,6 +185,8 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((*FIT, "--checkpoints.every_seconds", ".nan"), ("--checkpoints.every_seconds nan",), 2),
     ((*FIT, "--data.mean", "[.nan,0,0]"), ("--data.mean nan",), 2),
     ((*FIT, "--data.std", "[1e-300,1,1]"), ("data.std [1e-300, 1.0, 1.0]", "finite"), 2),
+    ((*FIT, "--run_name", " "), ("--run_name ' '", "must be a name"), 2),
+    ((*FIT, "--run_name", "two\nlines"), ("--run_name", "one line"), 2),
     (("fit", "--config"), ("--config", "expected one argument"), 2),
     (("fit", "--config", "missing.yaml"), ("--config", "missing.yaml"), 2),
     (("fit", "--config", "malformed.yaml"), ("config", "line 2"), 2),
