@@ -25,6 +25,7 @@ ELSEWHERE = {
     "data.images": "commands/test_predictions.py",
     "model.net": "test_own_parts.py",
     "model.loss": "test_own_parts.py",
+    "model.weights": "cli/test_trial.py",
     "model.metrics": "test_own_parts.py",
     "model.optimizer": "cli/test_flags.py",
     "model.lr_scheduler": "cli/test_resume.py",
