@@ -23,6 +23,7 @@ from cifar_lightning.processes.signals import Interrupted
 from cifar_lightning.runs.checkpoints import Checkpoints
 from cifar_lightning.runs.folders import LoadedCheckpoint, goes_on, is_newest_run, open_run
 from cifar_lightning.runs.loggers import MetricsCSV, RunTensorBoardLogger
+from cifar_lightning.runs.provenance import changes, computed_by
 from cifar_lightning.runs.trackers import begin
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
         "class_names": list(data.source.class_names),
         "image_side": data.image_side,
     }
+    checkpoints.computed_by = computed_by(trainer.strategy.root_device)
     if start.found is not None:
         check_images(fingerprint, start.found)
     check_batches(trainer, data)
@@ -142,6 +144,9 @@ def _introduce(
     )
     if found is not None:
         log.info("Going on from %s", found.path)
+        before = found.ours.get("computed_by", {})
+        if (said := changes(before, checkpoints_of(trainer).computed_by)) is not None:
+            log.warning("%s", said)
 
 
 def _say_how_to_go_on(checkpoints: Checkpoints) -> None:

@@ -56,6 +56,9 @@ class Checkpoints(Checkpoint):
         self.about_data: dict[str, Any] = {"data": None, "class_names": None}
         """The fingerprint of the training data, the names of the classes, and ``image_side`` in
         pixels; travels in the checkpoints, for those who have no data."""
+        self.computed_by: dict[str, str] = {}
+        """What the bits of the run depend on beside its configuration; travels in the checkpoints.
+        """
         self.unsaved: str | None = None
         """Why the newest state is not on disk; None when it is."""
         self.in_mid_epoch = False
@@ -171,6 +174,7 @@ class Checkpoints(Checkpoint):
             "format": FORMAT,
             "config": self.config,
             **self.about_data,
+            "computed_by": self.computed_by,
             "logs": logs,
             "trackers": versions(trainer),
             "in_flight": self._in_flight.state(trainer, pl_module),

@@ -29,9 +29,36 @@ def device_name(device: torch.device) -> str:
             if "model name" in line
         ]
         name = models[0].split(":")[1].strip() if models else name
+    return f"{device.type}: {name or platform.machine()}, {_threads()}"
+
+
+def computed_by(device: torch.device) -> dict[str, str]:
+    """What a run's bits depend on beside its configuration, in words."""
+    by = {"torch": f"torch {torch.__version__}"}
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_name(device)
+        cuda, cudnn = torch.version.cuda, torch.backends.cudnn.version()
+        return by | {"device": gpu, "cuda": f"CUDA {cuda}", "cudnn": f"cuDNN {cudnn}"}
+    name, _, _ = device_name(device).rpartition(", ")
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return by | {"device": name, "instructions": instructions, "threads": _threads()}
+
+
+def changes(before: dict[str, str], now: dict[str, str]) -> str | None:
+    """What has changed between two of ``computed_by``, in a sentence; None if nothing has. What an
+    earlier version did not write down has not."""
+    changed = [f"{now[key]} (was {was})" for key, was in before.items() if now.get(key, was) != was]
+    if not changed:
+        return None
+    return (
+        f"This run goes on with {' and '.join(changed)}: its bits may differ from those of an "
+        "uninterrupted run."
+    )
+
+
+def _threads() -> str:
     threads = torch.get_num_threads()
-    what = "thread" if threads == 1 else "threads"
-    return f"{device.type}: {name or platform.machine()}, {threads} {what}"
+    return f"{threads} thread{'s' * (threads > 1)}"
 
 
 def numerics(device: torch.device) -> dict[str, Any]:

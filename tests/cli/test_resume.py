@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from helpers import RUN, TINY, events, files, last_state, one_sentence, write_images
 from PIL import Image
@@ -68,6 +69,31 @@ def test_what_changes_is_said_and_done(command: Command, run: Path) -> None:
     assert (run / "config.yaml").read_bytes() == before
     assert "max_epochs: 4" in (run / "config-resume-1.yaml").read_text()
     assert last_state(run)["optimizer_states"][0]["param_groups"][0]["lr"] == 0.125
+
+
+COMPUTED_BY = {"torch": "torch 2.9.0", "device": "cpu: a 6502", "threads": "2 threads"}
+
+
+@pytest.mark.parametrize("what", ["all", "nothing", "unknown"])
+def test_another_machine_is_said(what: str, command: Command, run: Path) -> None:
+    content = last_state(run)
+    now = content["cifar_lightning"]["computed_by"]
+    assert now["torch"] == f"torch {torch.__version__}"
+    assert now["threads"] == "1 thread"
+    was = COMPUTED_BY if what == "all" else {}
+    expected = [f"{now[key]} (was {was[key]})" for key in was]
+    content["cifar_lightning"]["computed_by"] = now | was
+    if what == "unknown":  # to earlier versions
+        del content["cifar_lightning"]["computed_by"]
+    torch.save(content, run / "checkpoints/last.ckpt")
+    ended = command("fit", "--ckpt_path", "last", "--trainer.max_epochs", "4")
+    assert ended.status == 0, ended.stderr
+    said = [line for line in ended.stderr.splitlines() if "This run goes on with" in line]
+    assert len(said) == bool(expected)
+    for part in (*expected, "its bits may differ"):
+        assert not said or part in said[0]
+    now_on = last_state(run)["cifar_lightning"]["computed_by"]
+    assert now_on == now
 
 
 def test_decay_can_be_turned_on_when_a_run_goes_on(command: Command, run: Path) -> None:
