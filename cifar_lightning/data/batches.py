@@ -125,7 +125,12 @@ class Batches:
             epoch, first = next_batch(trainer) if trainer.training else (0, 0)
             process = trainer.global_rank, trainer.world_size
             # the same batches again and again are to be overfitted
-            yield from self.pixels(epoch, first, process, 0 if trainer.overfit_batches else None)
+            same = 0 if trainer.overfit_batches else None
+            batches = self.pixels(epoch, first, process, same)
+            device = trainer.strategy.root_device
+            if device.type == "cuda" and self._data.images.device.type == "cpu":
+                batches = _copied_ahead(batches, device)
+            yield from batches
             return
         if world_size() > 1:
             warnings.warn(
@@ -157,6 +162,26 @@ class Batches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._next = (state["epoch"], state["batch"]) if state else None
         self._restored = True
+
+
+def _copied_ahead(
+    batches: Iterator[tuple[Any, ...]], device: torch.device
+) -> Iterator[tuple[Any, ...]]:
+    """Batches on a GPU, each copied from pinned memory before the one before it is given: nobody
+    waits for a copy. The stream of the step copies too, which keeps memory in order."""
+    ready: list[tuple[Any, ...]] = []
+    for batch in batches:
+        ready.append(
+            tuple(
+                part.pin_memory().to(device, non_blocking=True)
+                if isinstance(part, Tensor)
+                else part
+                for part in batch
+            )
+        )
+        if len(ready) == 2:
+            yield ready.pop(0)
+    yield from ready
 
 
 def at_work(trainer: Trainer | None) -> Trainer | None:

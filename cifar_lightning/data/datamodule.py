@@ -1,5 +1,6 @@
 """A source, split and served in batches."""
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from cifar_lightning.data.randomness import epoch_order
 from cifar_lightning.data.source import LabelledImages, Source, check_class_names
 from cifar_lightning.data.splits import Splits, ValSize
 from cifar_lightning.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 
 class CIFAR10DataModule(LightningDataModule):
@@ -166,7 +169,7 @@ class CIFAR10DataModule(LightningDataModule):
         trainer = at_work(self.trainer)
         if trainer is not None and trainer.strategy.root_device.type == "cuda":
             # a GPU keeps the splits in its own memory: an epoch copies its order there, no images
-            self.splits.to(trainer.strategy.root_device)
+            _move_if_they_fit(self.splits, trainer.strategy.root_device)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.trainer is not None:
@@ -204,6 +207,16 @@ class CIFAR10DataModule(LightningDataModule):
 
 def _is_fitting(trainer: Trainer | None) -> bool:
     return trainer is not None and trainer.state.fn == TrainerFn.FITTING
+
+
+def _move_if_they_fit(splits: Splits, device: torch.device) -> None:
+    """To the GPU's memory, of which half of what is free is left to training."""
+    if (size := splits.bytes_outside(device)) == 0:
+        return
+    fits = size <= torch.cuda.mem_get_info(device)[0] // 2
+    log.info("Images: %s, %.0f MB", "in the GPU's memory" if fits else "on the host", size / 1e6)
+    if fits:
+        splits.to(device)
 
 
 def _shuffled(indices: Tensor, seed: int, epoch: int) -> Tensor:

@@ -152,6 +152,11 @@ class Splits:
         """Move what was read into the memory of a device."""
         self._read = {split: read.to(device) for split, read in self._read.items()}
 
+    def bytes_outside(self, device: torch.device) -> int:
+        """How much more of a device's memory ``to`` would take."""
+        tensors = [values for read in self._read.values() for values in read]
+        return sum(values.nbytes for values in tensors if values.device != device)
+
     @property
     def training(self) -> Subset:
         """What is trained on."""

@@ -135,3 +135,42 @@ def test_tensors_of_two_devices_do_not_meet() -> None:
     with PretendedGPU() as gpu, pytest.raises(RuntimeError, match="same device"):
         fit(gpu, lambda model, loss: loss + torch.ones(1))
     assert gpu.waits_in("step 0") == {}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("free", [1 << 10, 80 << 30])
+def test_images_that_do_not_fit_stay_on_the_host(
+    free: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="cifar_lightning")
+    losses: list[Tensor] = []
+    asked: list[Any] = []
+    with PretendedGPU() as gpu:
+        monkeypatch.setattr(
+            "torch.cuda.mem_get_info",
+            lambda device=None: (asked.append(device), (free, 80 << 30))[1],
+        )
+        fit(gpu, lambda model, loss: losses.append(loss.detach()), data=AUGMENTED)
+    assert {*asked} == {torch.device("cuda", 0)}
+    assert ("on the host" in caplog.text) == bool(gpu.pinned) == (free < 1 << 20)
+    assert gpu.waits_in("step 0", "step 1", "first 1", "last 0") == {}
+    SAME.setdefault("losses", [loss.content.tolist() for loss in losses])
+    assert [loss.content.tolist() for loss in losses] == SAME["losses"]
+
+
+SAME: dict[str, list[float]] = {}
+"""The losses wherever the images are."""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_root_devices_generator_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[tuple[int, int]] = []
+
+    def look(model: ImageClassifier, loss: Tensor) -> None:
+        numbers.append((gpu.generator.seed or 0, torch.initial_seed()))
+
+    with PretendedGPU() as gpu:
+        monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+        fit(gpu, look)
+    assert all(ours == the_cpus for ours, the_cpus in numbers)
+    assert len({ours for ours, _ in numbers}) == len(numbers) == STEPS
