@@ -151,6 +151,7 @@ class PretendedGPU(TorchDispatchMode):
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         torch._C._ensureCUDADeviceGuardSet()
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=…) shows us its copy
+        torch._C._set_cudnn_enabled(False)  # its batch normalisation is a CUDA kernel
         PretendedGPU.current = self
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -158,6 +159,7 @@ class PretendedGPU(TorchDispatchMode):
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         PretendedGPU.current = None
+        torch._C._set_cudnn_enabled(True)
         torch._C._set_only_lift_cpu_tensors(False)
         torch.__future__.set_overwrite_module_params_on_conversion(False)
         self._patches.close()

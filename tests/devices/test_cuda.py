@@ -145,11 +145,14 @@ def test_images_that_do_not_fit_stay_on_the_host(
     caplog.set_level("INFO", logger="cifar_lightning")
     losses: list[Tensor] = []
     asked: list[Any] = []
+
+    def has(device: Any = None) -> tuple[int, int]:
+        asked.append(device)
+        return free, 80 << 30
+
     with PretendedGPU() as gpu:
-        monkeypatch.setattr(
-            "torch.cuda.mem_get_info",
-            lambda device=None: (asked.append(device), (free, 80 << 30))[1],
-        )
+        monkeypatch.setattr("torch.cuda.mem_get_info", has)
+        torch.manual_seed(0)
         fit(gpu, lambda model, loss: losses.append(loss.detach()), data=AUGMENTED)
     assert {*asked} == {torch.device("cuda", 0)}
     assert ("on the host" in caplog.text) == bool(gpu.pinned) == (free < 1 << 20)

@@ -40,6 +40,7 @@ def mac(command: Command, tmp_path: Path) -> Any:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_and_what_follows(mac: Any, command: Command, tmp_path: Path) -> None:
     cpu = tmp_path / "cpu"
     cpu.mkdir()
