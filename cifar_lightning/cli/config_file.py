@@ -1,5 +1,6 @@
 """What YAML and jsonargparse take without a word, or answer oddly: found before they read it."""
 
+import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,33 @@ from jsonargparse import get_loader, set_loader
 from cifar_lightning.errors import UsageError
 
 _OCTAL = re.compile(r"[-+]?0[0-7_]+")
+
+
+def find_config(given: str) -> str:
+    """The path of a config that is given by its name (``quickstart``); whatever else there is, a
+    file or the text of one, as it was given.
+
+    Raises:
+        UsageError: there is neither such a file nor such a name.
+    """
+    is_text = not given or given[0] in "-{[" or any(sign in given for sign in ":\n\0")
+    if is_text or len(given) > 255 or Path(given).exists():
+        return given  # what the parser reads or complains of
+    names = {path.stem: str(path) for path in sorted(_configs().glob("*.yaml"))}
+    if given in names:
+        return names[given]
+    # also configs/quickstart.yaml, where there is no clone
+    close = difflib.get_close_matches(Path(given).stem, names, 1)
+    hint = f", did you mean {close[0]}?" if close else "."
+    raise UsageError(
+        f"--config {given}: there is no such file{hint} By name there are {', '.join(names)}."
+    )
+
+
+def _configs() -> Path:
+    package = Path(__file__).parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.with_name("configs")  # in a clone
 
 
 def check_config(path: str) -> None:

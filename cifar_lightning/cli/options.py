@@ -27,7 +27,7 @@ folder. Network, data and seed are those of the checkpoint.""",
 
 EXAMPLES = {
     "fit": [
-        "fit --config configs/quickstart.yaml",
+        "fit --config quickstart",
         "fit --model.optimizer.lr 0.05 --data.flip true --trainer.max_epochs 10",
         "fit --model.net my_nets.MyNet --model.net.width 64",
         "fit --ckpt_path last --trainer.max_epochs 30",
@@ -49,8 +49,8 @@ Options of fit that are not listed here are for a checkpoint that a script has w
 not hold how its network and its data were made."""
 
 _CONFIG = {
-    "config FILE": "Take options from a YAML file; configs/ has some. Give it again for more: what "
-    "stands later on the command line wins.",
+    "config FILE": "Take options from a YAML file, or a config that comes with the program by its "
+    "name: quickstart, article, fast, tuned, .... Give it again for more: what stands later wins.",
     "print_config": "Print the configuration that would run, as YAML for --config, and exit.",
     "help": "Print this and exit.",
 }

@@ -15,7 +15,7 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from cifar_lightning.cli.checks import schedule_spans_run
-from cifar_lightning.cli.config_file import check_config
+from cifar_lightning.cli.config_file import check_config, find_config
 from cifar_lightning.cli.repeats import Setting, add_up, short
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs.checkpoints import RESUMABLE
@@ -64,18 +64,22 @@ class Arguments:
     def __init__(self, argv: list[str], commands: Iterable[str]) -> None:
         self.command = next((word for word in argv if word in set(commands)), None)
         self._start = argv.index(self.command) + 1 if self.command else len(argv)
-        words = add_up(argv[self._start :])
-        self.argv = [*argv[: self._start], *words]
+        typed = add_up(argv[self._start :])
+        words = list(typed)
         self.settings: list[Setting] = []
         """What flags and config files say, in their order."""
-        for word, following in zip_longest(words, words[1:]):
+        for place, (word, following) in enumerate(zip_longest(typed, typed[1:])):
             name, equals, value = word.partition("=")
             given = value if equals else following
             if name in ("--config", "-c"):
-                check_config(str(given))
-                self.settings += [Setting(*s, str(given)) for s in flat(_read(str(given)))]
+                path = find_config(str(given or ""))
+                check_config(path)
+                self.settings += [Setting(*s, str(given)) for s in flat(_read(path))]
+                if given and path != given:
+                    words[place + (not equals)] = f"{name}={path}" if equals else path
             elif name.startswith("--"):
                 self.settings.append(Setting(name.removeprefix("--"), given, None))
+        self.argv = [*argv[: self._start], *words]
 
     def value_of(self, name: str) -> str | None:
         """What the arguments say of an option; null in a file says nothing."""

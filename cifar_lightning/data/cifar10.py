@@ -153,7 +153,7 @@ class CIFAR10(Source):
                     f"Put the archive there by hand: {self._archive.absolute()} "
                     f"(md5 {_ARCHIVE_MD5}),\n"
                     "or train on pictures drawn by the program, without any download:\n"
-                    "  python -m cifar_lightning fit --config configs/quickstart.yaml"
+                    "  python -m cifar_lightning fit --config quickstart"
                 ) from error
         _unpack(self._archive, self._folder)
 

@@ -103,7 +103,7 @@ def test_all_mirrors_bad_is_one_message(tmp_path: Path, serve: Any) -> None:
     ):
         assert any(address in line and reason in line for line in message.splitlines()), message
     assert BELIEFS["_ARCHIVE_MD5"] in message
-    assert "configs/quickstart.yaml" in message
+    assert "--config quickstart" in message
     left = [path.name for path in (tmp_path / "data").iterdir()]
     assert left == [".cifar-10.lock"]
 
@@ -128,7 +128,7 @@ def test_fit_without_network(command: Command, tmp_path: Path) -> None:
     assert said == "cifar-10-python.tar.gz could not be downloaded:"
     assert [first, second] == [f"  {url}: the connection was refused" for url in closed]
     assert str(tmp_path / "data/cifar-10-python.tar.gz") in remedy[0]
-    assert remedy[-1] == "  python -m cifar_lightning fit --config configs/quickstart.yaml"
+    assert remedy[-1] == "  python -m cifar_lightning fit --config quickstart"
     assert not (tmp_path / "lightning_logs").exists()
 
 
