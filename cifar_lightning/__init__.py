@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cifar_lightning.classifier import ImageClassifier
+    from cifar_lightning.cli.from_python import fit
     from cifar_lightning.commands.predictor import Predictor
     from cifar_lightning.data import CIFAR10DataModule
     from cifar_lightning.models import AlexNet
 
-__all__ = ["AlexNet", "CIFAR10DataModule", "ImageClassifier", "Predictor"]
+__all__ = ["AlexNet", "CIFAR10DataModule", "ImageClassifier", "Predictor", "fit"]
 
 _HOMES = {
     "AlexNet": "models",
     "CIFAR10DataModule": "data",
     "ImageClassifier": "classifier",
     "Predictor": "commands.predictor",
+    "fit": "cli.from_python",
 }
 
 

@@ -1,30 +1,36 @@
 """``python -m cifar_lightning``: run a command, answer what goes wrong in one sentence."""
 
 import io
-import logging
 import os
 import sys
-import threading
-import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from cifar_lightning.cli.messages import plain_messages
 from cifar_lightning.commands.names import HELP
 from cifar_lightning.errors import FailedError, UserError, process_number
 from cifar_lightning.processes.signals import Interrupted, stop_at_once
 
 
-def main() -> None:
-    """The entry point.
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point; in Python ``cifar_lightning.fit`` is the one to call.
+
+    Args:
+        argv: the arguments; the process's own if they are left out.
 
     Exit status: 0 done; 1 failed, with a sentence on standard error, and the traceback where the
     user's own code raised; 2 wrong usage; 130 after Ctrl-C and 143 after SIGTERM.
     """
+    if argv is not None:
+        sys.argv[1:] = argv
     try:
         # read when torch is imported: its sockets complain of every process that has ended
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         stop_at_once()
-        _quiet()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # not every terminal knows ± and class names
+            sys.stdout.reconfigure(errors="replace")
+        plain_messages()
         if str(Path.cwd()) not in sys.path:  # as `python -m` has it, and `cifar-lightning` not
             sys.path.insert(0, str(Path.cwd()))
         # after the handlers: importing torch takes seconds, in which Ctrl-C is as likely as later
@@ -88,29 +94,6 @@ def _run(argv: list[str]) -> None:
         from cifar_lightning.cli.lightning_cli import run
 
         run()
-
-
-def _quiet() -> None:
-    """Our own messages as plain lines on standard error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # not every terminal knows ± and names of classes
-        sys.stdout.reconfigure(errors="replace")
-    show = threading.excepthook
-
-    def show_unless_said(failed: threading.ExceptHookArgs) -> None:
-        # what TensorBoard's writer meets is raised again in the main thread, and answered there
-        if type(failed.thread).__name__ != "_AsyncWriterThread":
-            show(failed)
-
-    threading.excepthook = show_unless_said
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("cifar_lightning").setLevel(logging.INFO)
-    # Lightning 2.6's own affair with newer versions of torch
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
-    # a warning for each metric; all of them are already the same in all processes
-    warnings.filterwarnings("ignore", message=".*recommended to use .*sync_dist=True")
-    # the loaders of a run that validates nothing, which has said so
-    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
-    warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # we refuse it
 
 
 if __name__ == "__main__":

@@ -206,9 +206,8 @@ class CLI(LightningCLI):
 
     def run_folder(self) -> Path | None:
         """The folder of the run that the command is about, once it has one."""
-        if self.subcommand == "fit":
-            return checks.checkpoints_of(self.trainer).run
-        return self.found and self.found.run
+        ours = checks.checkpoints_of(self.trainer).run if self.subcommand == "fit" else None
+        return ours or (self.found and self.found.run)
 
     def start(self) -> Start:
         """What a run begins with."""
@@ -256,10 +255,10 @@ def quiet_lightning(level: int = logging.WARNING) -> None:
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # its report
 
 
-def run() -> None:
-    """Run the command that ``sys.argv`` names."""
+def run() -> CLI:
+    """Run the command that ``sys.argv`` names. Returns what has run it."""
     quiet_lightning()
     if process_number() > 0:  # all processes would say the same
         logging.getLogger("cifar_lightning").setLevel(logging.ERROR)
     choose_formats()
-    CLI()
+    return CLI()

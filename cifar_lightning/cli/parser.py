@@ -21,6 +21,7 @@ from cifar_lightning.cli.help import format_help
 from cifar_lightning.cli.options import OPTIONS
 from cifar_lightning.commands.names import COMMANDS
 from cifar_lightning.data import Source
+from cifar_lightning.errors import UsageError
 from cifar_lightning.models import Network
 
 # What a class is of, by option: those can be named without their module.
@@ -79,12 +80,10 @@ class Parser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         options = [word for action in parser._actions for word in action.option_strings]
         command = f" {parser.command}" if parser.command else ""
-        print(
-            f"cifar_lightning: {one_sentence(message, options, sys.argv[1:])} "
-            f"(python -m cifar_lightning{command} --help lists what there is)",
-            file=sys.stderr,
+        raise UsageError(
+            f"{one_sentence(message, options, sys.argv[1:])} "
+            f"(python -m cifar_lightning{command} --help lists what there is)"
         )
-        sys.exit(2)
 
 
 def one_sentence(message: str, options: Iterable[str], argv: Iterable[str]) -> str:

@@ -66,6 +66,11 @@ class Run:
         """The epoch whose checkpoint was kept as the best."""
         return _best(self.config.monitor, self.epochs)
 
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint of that epoch; of a run that validates nothing its last."""
+        return best_checkpoint(self.path)
+
     def median(self, metric: str) -> float | None:
         values = [epoch[metric] for epoch in self.epochs if metric in epoch]
         return statistics.median(values) if values else None
