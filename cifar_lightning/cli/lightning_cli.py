@@ -29,7 +29,7 @@ from cifar_lightning.cli.resume import Arguments, OptimizerChanges, differences,
 from cifar_lightning.cli.trackers import as_list, going_on
 from cifar_lightning.commands.predictions import Pictures
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
-from cifar_lightning.errors import answered, process_number
+from cifar_lightning.errors import UsageError, answered, process_number
 from cifar_lightning.models import AlexNet
 from cifar_lightning.processes.launch import launch
 from cifar_lightning.runs.checkpoint_io import DurableCheckpointIO
@@ -256,9 +256,18 @@ def quiet_lightning(level: int = logging.WARNING) -> None:
 
 
 def run() -> CLI:
-    """Run the command that ``sys.argv`` names. Returns what has run it."""
+    """Run the command that ``sys.argv`` names. Returns what has run it.
+
+    Raises:
+        UserError: it cannot be run.
+    """
     quiet_lightning()
     if process_number() > 0:  # all processes would say the same
         logging.getLogger("cifar_lightning").setLevel(logging.ERROR)
     choose_formats()
-    return CLI()
+    try:
+        return CLI()
+    except SystemExit as ended:
+        if isinstance(ended.__cause__, UsageError):  # of Parser.error
+            raise ended.__cause__ from None
+        raise

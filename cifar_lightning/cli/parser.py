@@ -80,10 +80,12 @@ class Parser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         options = [word for action in parser._actions for word in action.option_strings]
         command = f" {parser.command}" if parser.command else ""
-        raise UsageError(
+        usage = UsageError(
             f"{one_sentence(message, options, sys.argv[1:])} "
             f"(python -m cifar_lightning{command} --help lists what there is)"
         )
+        # jsonargparse tries several types, and takes an Exception for one that does not fit
+        raise SystemExit(usage.exit_status) from usage
 
 
 def one_sentence(message: str, options: Iterable[str], argv: Iterable[str]) -> str:
