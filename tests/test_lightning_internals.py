@@ -1,6 +1,7 @@
 """What is relied on of Lightning's inner state is still there, and in one file."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,15 +54,20 @@ def test_is_still_there(name: str) -> None:
         )
 
 
-def private_names_of_others(path: Path) -> set[str]:
-    """Names with an underscore that a file takes from objects of another package, or imports."""
-    own = {
+@cache
+def own_names() -> frozenset[str]:
+    """What is defined anywhere in the package."""
+    return frozenset(
         name
         for file in PACKAGE.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         for name in defined(node)
-    }
-    found = set()
+    )
+
+
+def private_names_of_others(path: Path) -> set[str]:
+    """Names with an underscore that a file takes from objects of another package, or imports."""
+    own, found = own_names(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and node.attr not in own:
             found.add(node.attr)

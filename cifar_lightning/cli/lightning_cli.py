@@ -111,6 +111,9 @@ class CLI(LightningCLI):
         self.found = arguments.find_checkpoint()
         self._constructed.prepare(arguments.value_of, (self.found and self.found.ours) or {})
         self.config = parser.parse_args(arguments.after_checkpoint(self.found))
+        callbacks = as_list(self.config.as_dict()[self.config.subcommand]["trainer"]["callbacks"])
+        kinds = (locate(callback["class_path"]) for callback in callbacks)
+        check_kinds(kind for kind in kinds if isinstance(kind, type))
         check_options(self.plain_config(), arguments, self.found)
         if self.found is None or arguments.command is None:
             return
@@ -141,9 +144,6 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand].as_dict()
-        callbacks = as_list(config["trainer"]["callbacks"])
-        kinds = (locate(callback["class_path"]) for callback in callbacks)
-        check_kinds(kind for kind in kinds if isinstance(kind, type))
         self._constructed.watch(self.parser, config)
         asked = self.config
         try:

@@ -75,6 +75,13 @@ class _Trial:
         with torch.no_grad():
             logits, loss = self._pass(images, labels)
             self._check_mean(loss, logits, labels)
+            if not loss.isfinite():
+                finite = bool(logits.isfinite().all())
+                raise UsageError(
+                    f"{self._loss if finite else self._net} gives numbers that are not finite, "
+                    "before the first step: something in it divides by 0, overflows or takes the "
+                    "logarithm of 0."
+                )
             with _answered("--model.metrics"):
                 model.metrics.reset(images.device)
                 model.metrics.update(loss, logits, labels)
@@ -156,8 +163,14 @@ class _Trial:
                     f"{self._net} gives {_shape(logits)} for {len(images)} images: it must give "
                     f"{len(images)}×{classes}, as the data have {classes} classes."
                 )
+            given = logits.detach().clone(), labels.clone()
             with _answered(f"{self._loss} cannot take logits {_shape(logits)} and as many labels"):
                 loss = model.training_loss(logits, labels)
+        if not all(map(_equal, given, (logits.detach(), labels))):
+            raise UsageError(
+                f"{self._loss} changes logits or labels in place, by which accuracy is counted: "
+                "have it work on a copy (clone)."
+            )
         if not isinstance(loss, Tensor):
             raise UsageError(
                 f"{self._loss} returns a {type(loss).__name__}: it must return a tensor, the mean "
@@ -269,6 +282,10 @@ def _described(model: ImageClassifier, part: str) -> str:
     given = {k: v for k, v in asked.get("init_args", {}).items() if v is not None or k == "lr"}
     arguments = ", ".join(f"{k} {'null' if v is None else v}" for k, v in given.items())
     return f"--model.{part} {class_name(asked)}" + f" ({arguments})" * bool(arguments)
+
+
+def _equal(before: Tensor, after: Tensor) -> bool:
+    return torch.equal(before.nan_to_num(), after.nan_to_num())
 
 
 def _shape(tensor: Tensor) -> str:

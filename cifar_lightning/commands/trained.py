@@ -1,7 +1,8 @@
 """The network of a checkpoint, with what it has to know of its images."""
 
 from argparse import ArgumentError
-from typing import NamedTuple
+from pydoc import locate
+from typing import Any, NamedTuple
 
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.errors import UserError
@@ -32,10 +33,21 @@ def load_trained(found: LoadedCheckpoint) -> Trained:
             "called: take a checkpoint that `fit` of this version has written."
         )
     try:
-        classifier = ImageClassifier.load_from_checkpoint(found.path, map_location="cpu")
+        classifier = ImageClassifier.load_from_checkpoint(
+            found.path, map_location="cpu", **_made_by_function(found)
+        )
     except ArgumentError as error:  # jsonargparse, by which the network is made
         net = found.content["hyper_parameters"]["net"]["class_path"]
         raise UserError(
             f"{found.path}: its network {net} cannot be imported: put its module on PYTHONPATH."
         ) from error
     return Trained(classifier.eval(), RunConfig(ours["config"]), tuple(ours["class_names"]))
+
+
+def _made_by_function(found: LoadedCheckpoint) -> dict[str, Any]:
+    """The network, if a function returns it: jsonargparse makes those of classes alone."""
+    described = found.content.get("hyper_parameters", {}).get("net")
+    make = locate(described["class_path"]) if isinstance(described, dict) else None
+    if make is None or isinstance(make, type) or not callable(make):
+        return {}
+    return {"net": make(**described.get("init_args", {}))}

@@ -10,7 +10,8 @@ from program import Command
 
 STOPPER = (
     "--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/acc",
-    "--trainer.callbacks.mode", "max", "--trainer.callbacks.stopping_threshold",
+    "--trainer.callbacks.mode", "max", "--trainer.callbacks.patience", "1000000",
+    "--trainer.callbacks.stopping_threshold",
 )  # fmt: skip
 AT_ONCE, NEVER = (*STOPPER, "-1"), (*STOPPER, "2")
 PAUSE = stop_at("on_validation_end", 0)

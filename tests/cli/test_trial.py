@@ -41,6 +41,16 @@ class Late(Tiny):
         return super().forward(images)
 
 
+class Clamps(nn.Module):
+    def forward(self, logits, labels):
+        return F.cross_entropy(logits, labels.clamp_(max=0))
+
+
+class NotANumber(nn.Module):
+    def forward(self, logits, labels):
+        return F.cross_entropy(logits, labels) * (0 * logits.sum()).log()
+
+
 class Pair(Tiny):
     def forward(self, images):
         logits = super().forward(images)
@@ -104,6 +114,8 @@ def own(tmp_path: Path) -> None:
         (LOSS, "Each", "returns 26 numbers"),
         (LOSS, "Detached", "without a gradient"),
         (LOSS, "Number", "returns a float"),
+        (LOSS, "Clamps", "changes logits or labels in place"),
+        (LOSS, "NotANumber", "gives numbers that are not finite"),
     ],
 )
 def test_refused(option: str, name: str, part: str, command: Command, tmp_path: Path) -> None:
@@ -156,6 +168,8 @@ def test_taken(flags: tuple[str, ...], command: Command) -> None:
     ended = command("fit", *TINY, *flags, "--trainer.max_epochs", "1")
     assert ended.status == 0, ended.stderr
     ended = command("test", "--ckpt_path", "last")
+    assert ended.status == 0, ended.stderr
+    ended = command("export", "--ckpt_path", "last", "--to", "weights.safetensors")
     assert ended.status == 0, ended.stderr
 
 

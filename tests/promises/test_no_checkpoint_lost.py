@@ -32,9 +32,10 @@ def test_folder_that_refuses_writes(command: Command, tmp_path: Path) -> None:
     flags = ("--ckpt_path", "last", "--trainer.max_epochs", "3", *SAVE_OFTEN)
     ended = command("fit", *flags, obeys_permissions=True)
     folder.chmod(0o755)
-    assert ended.status == 1, ended
-    assert "last.ckpt could not be written (Permission denied)" in one_sentence(ended)
+    assert ended.status == 0, ended
     assert (folder / "last.ckpt").read_bytes() == before
+    branch = tmp_path / "lightning_logs/version_1/checkpoints/last.ckpt"
+    assert read_checkpoint(branch)["global_step"] == 24
 
 
 def test_a_later_try_succeeds(command: Command, tmp_path: Path) -> None:
