@@ -111,7 +111,13 @@ class _Generator:
         return self.offset
 
     def get_state(self) -> Tensor:
-        return torch.tensor([(self.seed or 0) >> 1, self.offset]).view(torch.uint8)
+        return torch.tensor(
+            [self.seed is not None, (self.seed or 0) >> 1, (self.seed or 0) & 1, self.offset]
+        ).view(torch.uint8)
+
+    def set_state(self, state: Tensor) -> None:
+        seeded, half, odd, self.offset = state.view(torch.int64).tolist()
+        self.seed = 2 * half + odd if seeded else None
 
 
 class PretendedGPU(TorchDispatchMode):

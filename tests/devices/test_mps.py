@@ -40,6 +40,21 @@ def mac(command: Command, tmp_path: Path) -> Any:
     return run
 
 
+def test_a_run(mac: Any, tmp_path: Path) -> None:
+    short = (
+        "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3",
+        "--checkpoints.every_seconds", "0.001", "--dashboard.pictures_every_n_epochs", "1",
+    )  # fmt: skip
+    used = set(mac("fit", *TINY, *short, *ON_MAC))
+    run = tmp_path / RUN
+    assert (run / "checkpoints/last.ckpt").exists()
+    (row,) = [row for row in rows(run / "metrics.csv") if row.get("val/loss")]
+    assert float(row["val/loss"]) > 0
+    assert {"pictures/confusion matrix", "pictures/calibration"} <= {*events(run).Tags()["images"]}
+    assert "aten::_log_softmax" in used
+    assert without_metal(used) == set()
+
+
 @pytest.mark.slow
 def test_a_run_and_what_follows(mac: Any, command: Command, tmp_path: Path) -> None:
     cpu = tmp_path / "cpu"
