@@ -74,7 +74,6 @@ class _Trial:
         images, labels = self._batch(self._data.splits.validation if validates else None)
         with torch.no_grad():
             logits, loss = self._pass(images, labels)
-            self._check_mean(loss, logits, labels)
             if not loss.isfinite():
                 finite = bool(logits.isfinite().all())
                 raise UsageError(
@@ -82,6 +81,7 @@ class _Trial:
                     "before the first step: something in it divides by 0, overflows or takes the "
                     "logarithm of 0."
                 )
+            self._check_mean(loss, logits, labels)
             with _answered("--model.metrics"):
                 model.metrics.reset(images.device)
                 model.metrics.update(loss, logits, labels)

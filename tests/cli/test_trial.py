@@ -169,6 +169,8 @@ def test_taken(flags: tuple[str, ...], command: Command) -> None:
     assert ended.status == 0, ended.stderr
     ended = command("test", "--ckpt_path", "last")
     assert ended.status == 0, ended.stderr
+    if "own.Locked" in flags:
+        return  # which cannot be copied
     ended = command("export", "--ckpt_path", "last", "--to", "weights.safetensors")
     assert ended.status == 0, ended.stderr
 
