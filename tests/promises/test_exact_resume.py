@@ -98,7 +98,7 @@ KILLS = int(os.environ.get("CIFAR_LIGHTNING_KILLS", "100"))
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(s, marks=pytest.mark.slow) for s in range(2, KILLS // 3))]
+    "seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in range(1, KILLS // 3))]
 )
 def test_three_kills_at_random(
     seed: int, command: Command, tmp_path: Path, uninterrupted: dict[str, Any]

@@ -129,6 +129,7 @@ def test_two_processes(command: Command, tmp_path: Path) -> None:
     assert "in 1 instead of 2 it goes on as another experiment" in ended.stderr
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_nothing_is_drawn(command: Command, tmp_path: Path) -> None:
     short = ("--trainer.max_epochs", "1", "--trainer.devices", "2")
     assert command("fit", *TINY, *short, PYTHONPATH=PYTHONPATH).status == 0
