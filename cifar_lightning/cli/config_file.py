@@ -54,6 +54,9 @@ def check_config(path: str) -> None:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(f"--config {path}, line {line}: save the file as UTF-8.") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"--config {path}, line {line}: {error.problem}.") from error
     except (OSError, yaml.YAMLError):
         return  # jsonargparse says it well
     if document is None:
