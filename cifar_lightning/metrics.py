@@ -47,7 +47,7 @@ class EvaluationMetrics(nn.Module):
         self.confusion_matrix: Metric = MulticlassConfusionMatrix(**of)
         self.calibration_error = MulticlassCalibrationError(**of, n_bins=_BINS)
         makers = more if isinstance(more, list) else [more] if more else []
-        self.more = MetricCollection(_by_name(makers, num_classes), compute_groups=False)
+        self.more = MetricCollection({**_by_name(makers, num_classes)}, compute_groups=False)
 
     def reset(self, device: torch.device) -> None:
         """Begin a pass over batches on a device."""
@@ -112,24 +112,25 @@ class EvaluationMetrics(nn.Module):
         )
 
 
-def _by_name(
-    makers: list[MetricCallable], num_classes: int
-) -> dict[str, Metric | MetricCollection]:
+def _by_name(makers: list[MetricCallable], num_classes: int) -> dict[str, Metric]:
     """Metrics by the names that they are logged under: of their class, and where there are several
-    of one, of the arguments by which they differ.
+    of one, of the arguments by which they differ, too.
 
     Raises:
         UsageError: two have the same name; or one cannot be made, or is none.
         FailedError: code of the user's own has failed.
     """
-    made = [(_made(make, num_classes), getattr(make, "keywords", {})) for make in makers]
-    metrics: dict[str, Metric | MetricCollection] = {}
-    for metric, arguments in made:
-        kind = type(metric).__name__
-        alike = [others for other, others in made if type(other).__name__ == kind]
-        apart = [k for k, v in arguments.items() if any(others.get(k) != v for others in alike)]
-        name = "_".join([kind, *(f"{key}_{arguments[key]}" for key in apart)])
-        name = re.sub(r"[^\w.-]+", "_", name)  # what TensorBoard takes
+    made = [
+        (name, metric, getattr(make, "keywords", {}))
+        for make in makers
+        for name, metric in _made(make, num_classes).items()
+    ]
+    metrics: dict[str, Metric] = {}
+    for kind, metric, given in made:
+        alike = [others for other, _, others in made if other == kind]
+        apart = [k for k, v in given.items() if any(repr(o.get(k)) != repr(v) for o in alike)]
+        words = "_".join([kind, *(f"{key}_{given[key]}" for key in apart)])
+        name = re.sub(r"[^\w.-]+", "_", words)  # what TensorBoard takes
         if name in metrics:
             raise UsageError(
                 f"--model.metrics {kind} is given twice with the same arguments: leave one of them "
@@ -139,7 +140,8 @@ def _by_name(
     return metrics
 
 
-def _made(make: MetricCallable, num_classes: int) -> Metric | MetricCollection:
+def _made(make: MetricCallable, num_classes: int) -> dict[str, Metric]:
+    """What a maker makes, by class; from Python that may be several metrics together."""
     of: Any = make
     while isinstance(of, partial):  # of the command line: what makes it is the last argument
         of = of.args[-1] if of.args else of.func
@@ -147,12 +149,14 @@ def _made(make: MetricCallable, num_classes: int) -> Metric | MetricCollection:
     from_number = "must be made from the number of classes, its first argument"
     with answered_about(f"--model.metrics {name} {from_number}, and raises"):
         metric: Any = make(num_classes)
-    if not isinstance(metric, Metric | MetricCollection):
+    if isinstance(metric, MetricCollection):
+        return dict(metric.items())
+    if not isinstance(metric, Metric):
         raise UsageError(
             f"--model.metrics {name} gives a {type(metric).__name__} for the number of classes: "
             "it must give a torchmetrics.Metric."
         )
-    return metric
+    return {type(metric).__name__: metric}
 
 
 def _number(key: str, value: Any) -> Tensor:

@@ -128,7 +128,8 @@ _FIT: Groups = {
         "classes; for the default loss alone.",
         "model.metrics CLASS": "A further metric, a class of torchmetrics or your own that is made "
         "from the number of classes, such as torchmetrics.classification.MulticlassF1Score; logged "
-        "as val/<class> and test/<class>. --model.metrics+ adds another.",
+        "as val/<class> and test/<class>, several of one class by the arguments that tell them "
+        "apart. --model.metrics+ adds another.",
         "model.weights PATH": "Start a new run from these weights: a checkpoint, or a saved "
         "state_dict. What has the same name and shape is taken over; for other classes the last "
         "layer starts fresh.",
