@@ -51,6 +51,7 @@ def check_config(path: str) -> None:
     try:
         text = Path(path).read_text(encoding="utf-8")
         document = yaml.compose(text, Loader=yaml.SafeLoader)
+        yaml.safe_load(text)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(f"--config {path}, line {line}: save the file as UTF-8.") from error

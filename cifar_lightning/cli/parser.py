@@ -141,6 +141,8 @@ def _about(key: str, message: str) -> str:
     if "Not of type Seed" in message:
         value = value or str(Arguments(sys.argv[1:], OPTIONS).value_of(key))
         return f"--{key} {value}: must be a whole number from 0 to 4294967295"
+    if key == "trainer.max_time":
+        return f"--{key} {value} must be DD:HH:MM:SS, as in 00:00:10:00 for ten minutes"
     if may:
         if any(word.isdigit() for word in may):
             types.pop("int", None)

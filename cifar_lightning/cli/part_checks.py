@@ -13,7 +13,7 @@ from torch import nn
 
 from cifar_lightning.cli import own_parts
 from cifar_lightning.cli.parts import BASES, DEFAULTS, Part, described, parts
-from cifar_lightning.cli.repeats import Setting
+from cifar_lightning.cli.repeats import ADD_UP, Setting
 from cifar_lightning.errors import UsageError
 from cifar_lightning.runs.config import flat, is_in
 
@@ -54,7 +54,13 @@ def _check_arguments(settings: Sequence[Setting], before: dict[str, Any]) -> Non
         if (why := own_parts.explain(f"--{part.option}", part.path)) is not None:
             raise UsageError(why)
         if not _is_kind_of(part.option, made := part.made):
-            continue  # which the parser says well
+            if made is None or part.option not in ADD_UP:
+                continue  # which the parser says well
+            base = BASES[part.option]
+            raise UsageError(
+                f"--{part.option} {part.path}: this is no {base.__name__} of "
+                f"{base.__module__.partition('.')[0]}."
+            )
         accepted = _accepted(part.option, made)
         for name, value in part.arguments.items():
             if accepted is not None and name not in accepted and name != "dict_kwargs":
@@ -71,8 +77,9 @@ def _check_complete(part: Part) -> None:
     parameters = _parameters(made)
     if part.option == "model.net" and parameters and not _takes(parameters, _NUM_CLASSES):
         raise takes_no_number(made)
-    if (first := _FIRST.get(part.option)) and parameters and parameters[0].default is not _NOTHING:
-        raise UsageError(f"--{part.option} {part.path} must take {first} as its first argument.")
+    if part.option in _FIRST and parameters and parameters[0].default not in (_NOTHING, None):
+        what = _FIRST[part.option]
+        raise UsageError(f"--{part.option} {part.path} must take {what} as its first argument.")
     missing = [name for name in _required(part) if part.arguments.get(name, _NOTHING) is _NOTHING]
     if not missing:
         return
