@@ -82,10 +82,37 @@ def answered(run: Callable[[], Path | None]) -> Iterator[None]:
         raise FailedError(error, run=run()) from error
 
 
+@contextmanager
+def answered_about(about: str) -> Iterator[None]:
+    """Answer what somebody else's code raises: what it is about, and what the exception says.
+
+    Raises:
+        FailedError: code of the user's own has raised it.
+        UsageError: a library has.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if own_traceback(error) is not None:
+            raise FailedError(error, about) from error
+        said = words(error) or type(error).__name__
+        if "not supported between instances of" in said:
+            said = "an argument is of the wrong kind"
+        raise UsageError(f"{about}: {said}") from error
+
+
 def words(error: BaseException) -> str:
     """What an exception says, in one line."""
     text = " ".join(str(error).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def counted(number: int, thing: str) -> str:
+    """A number with its noun: 1 epoch, 2 epochs, 3 classes."""
+    many = f"{thing}{'es' if thing.endswith(('s', 'tch')) else 's'}"
+    return f"{number:,} {thing if number == 1 else many}"
 
 
 def own_traceback(error: BaseException) -> str | None:

@@ -1,8 +1,10 @@
 """What is measured of a pass over a split, on torchmetrics."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torchmetrics.classification import (
     MulticlassConfusionMatrix,
 )
 
-from cifar_lightning.errors import UsageError
+from cifar_lightning.errors import UsageError, answered_about
 from cifar_lightning.meter import LossAccuracyMeter
 
 MetricCallable = Callable[[int], Metric]
@@ -45,7 +47,7 @@ class EvaluationMetrics(nn.Module):
         self.confusion_matrix: Metric = MulticlassConfusionMatrix(**of)
         self.calibration_error = MulticlassCalibrationError(**of, n_bins=_BINS)
         makers = more if isinstance(more, list) else [more] if more else []
-        self.more = MetricCollection([make(num_classes) for make in makers], compute_groups=False)
+        self.more = MetricCollection({**_by_name(makers, num_classes)}, compute_groups=False)
 
     def reset(self, device: torch.device) -> None:
         """Begin a pass over batches on a device."""
@@ -82,19 +84,17 @@ class EvaluationMetrics(nn.Module):
         ``acc`` and the names of further metrics.
 
         Raises:
-            UsageError: a further metric gives more than a number.
+            UsageError: a further metric gives something else than a number, or has a name that is
+                taken.
         """
         values = {
             name.format("loss"): self.loss.total().means("{}")["loss"],
             name.format("acc"): self.accuracy.compute(),
         }
         for key, value in self.more.compute().items():
-            if not isinstance(value, Tensor) or value.numel() != 1:
-                raise UsageError(
-                    f"--model.metrics {key} gives more than one number, which cannot be logged as "
-                    "one: have it average over the classes."
-                )
-            values[name.format(key)] = value
+            if name.format(key) in values:
+                raise UsageError(f"--model.metrics {key}: that name is taken; call it otherwise.")
+            values[name.format(key)] = _number(key, value)
         return values
 
     def confusion(self) -> Tensor:
@@ -110,6 +110,67 @@ class EvaluationMetrics(nn.Module):
             self.confusion().cpu(),
             float(self.calibration_error.compute()),
         )
+
+
+def _by_name(makers: list[MetricCallable], num_classes: int) -> dict[str, Metric]:
+    """Metrics by the names that they are logged under: of their class, and where there are several
+    of one, of the arguments by which they differ, too.
+
+    Raises:
+        UsageError: two have the same name; or one cannot be made, or is none.
+        FailedError: code of the user's own has failed.
+    """
+    made = [
+        (name, metric, getattr(make, "keywords", {}))
+        for make in makers
+        for name, metric in _made(make, num_classes).items()
+    ]
+    metrics: dict[str, Metric] = {}
+    for kind, metric, given in made:
+        alike = [others for other, _, others in made if other == kind]
+        apart = [k for k, v in given.items() if any(repr(o.get(k)) != repr(v) for o in alike)]
+        words = "_".join([kind, *(f"{key}_{given[key]}" for key in apart)])
+        name = re.sub(r"[^\w.-]+", "_", words)  # what TensorBoard takes
+        if name in metrics:
+            raise UsageError(
+                f"--model.metrics {kind} is given twice with the same arguments: leave one of them "
+                "out, or give it others, by which they are told apart."
+            )
+        metrics[name] = metric
+    return metrics
+
+
+def _made(make: MetricCallable, num_classes: int) -> dict[str, Metric]:
+    """What a maker makes, by class; from Python that may be several metrics together."""
+    of: Any = make
+    while isinstance(of, partial):  # of the command line: what makes it is the last argument
+        of = of.args[-1] if of.args else of.func
+    name = getattr(of, "__name__", "")
+    from_number = "must be made from the number of classes, its first argument"
+    with answered_about(f"--model.metrics {name} {from_number}, and raises"):
+        metric: Any = make(num_classes)
+    if isinstance(metric, MetricCollection):
+        return dict(metric.items())
+    if not isinstance(metric, Metric):
+        raise UsageError(
+            f"--model.metrics {name} gives a {type(metric).__name__} for the number of classes: "
+            "it must give a torchmetrics.Metric."
+        )
+    return {type(metric).__name__: metric}
+
+
+def _number(key: str, value: Any) -> Tensor:
+    if isinstance(value, int | float):
+        return torch.tensor(float(value))
+    if not isinstance(value, Tensor) or value.is_complex():
+        given = "nothing (None)" if value is None else f"a {type(value).__name__}"
+        raise UsageError(f"--model.metrics {key} gives {given}: it must give a number.")
+    if value.numel() != 1:
+        raise UsageError(
+            f"--model.metrics {key} gives more than one number, which cannot be logged as one: "
+            "have it average over the classes."
+        )
+    return value
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from cifar_lightning.bench.plain_loop import WARM_UP, PlainLoop
 from cifar_lightning.bench.table import table
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.fit import checkpoints_of, open_run_folder
-from cifar_lightning.cli.lightning_cli import CLI, quiet_lightning
+from cifar_lightning.cli.lightning_cli import CLI, quiet_lightning, start
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UsageError
 from cifar_lightning.runs.files import write_json
@@ -297,4 +297,4 @@ def bench(argv: list[str]) -> None:
     quiet_lightning(logging.ERROR)
     warnings.filterwarnings("ignore")  # of loops that are cut short on purpose
     sys.argv[1:] = ["fit", *argv]
-    Bench()
+    start(Bench)

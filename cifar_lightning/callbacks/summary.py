@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, Timer
 
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UserError, counted
 from cifar_lightning.processes.signals import Interrupted
 from cifar_lightning.runs.checkpoints import Checkpoints
 from cifar_lightning.runs.ending import EndedBy
@@ -119,7 +119,8 @@ def _text(
     from_here = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
     lines = [
         f"run            {from_here}",
-        f"trained        {summary['epochs']} epochs{part}, {summary['global_step']:,} steps",
+        f"trained        {counted(summary['epochs'], 'epoch')}{part}, "
+        f"{counted(summary['global_step'], 'step')}",
         f"ended by       {ended_by}",
     ]
     if "train/loss_epoch" in metrics:

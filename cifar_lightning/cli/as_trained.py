@@ -8,8 +8,8 @@ under the same name shall be of the same thing.
 import logging
 from typing import Any
 
+from cifar_lightning.cli.arguments import Arguments
 from cifar_lightning.cli.repeats import short
-from cifar_lightning.cli.resume import Arguments
 from cifar_lightning.errors import UsageError
 from cifar_lightning.runs.config import PLACE, class_name, flat, is_in
 from cifar_lightning.runs.folders import LoadedCheckpoint

@@ -1,6 +1,7 @@
 """Checks of what would fail later, made before a run begins."""
 
 import inspect
+import logging
 import os
 from shutil import which
 from typing import Any
@@ -17,14 +18,17 @@ from cifar_lightning import lightning_internals
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli import own_parts
 from cifar_lightning.cli.numerics import chosen_by_timing, uses_cuda_graphs
+from cifar_lightning.cli.part_checks import takes_no_number
 from cifar_lightning.cli.ranges import check_time
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.data.source import check_class_names
-from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.errors import UsageError, UserError, counted
 from cifar_lightning.models import AlexNet
 from cifar_lightning.runs.checkpoints import Checkpoints
 from cifar_lightning.runs.folders import LoadedCheckpoint
 from cifar_lightning.schedules import spans_run
+
+log = logging.getLogger(__name__)
 
 
 def check_together(
@@ -48,6 +52,7 @@ def check_together(
     check_num_classes(config["model"]["net"], data)
     if found is not None:
         check_weights(model, found)
+        check_code(config, found)
 
 
 def checkpoints_of(trainer: Trainer) -> Checkpoints:
@@ -180,22 +185,19 @@ def check_num_classes(net: dict[str, Any], data: CIFAR10DataModule) -> None:
         data: the data.
     """
     made, asked = own_parts.find(net["class_path"]), net.get("init_args", {}).get("num_classes")
-    name = made.__name__
     parameters = inspect.signature(made).parameters
     parameter = parameters.get("num_classes")
     if parameter is None and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return  # a function that hands it on, or does not: trying the network tells
     if parameter is None:
-        raise UsageError(
-            f"--model.net {name}: a network must take the number of classes as its argument "
-            "num_classes."
-        )
+        raise takes_no_number(made)
     # a network that has no default is handed that of the network it takes the place of
     inherited = inspect.signature(AlexNet).parameters["num_classes"].default
     if asked not in (None, data.num_classes, parameter.default, inherited):
         raise UsageError(
-            f"--model.net.num_classes {asked}: the data have {data.num_classes} classes, and the "
-            "network takes their number from them; leave it out."
+            f"--model.net.num_classes {asked}: the data have "
+            f"{counted(data.num_classes, 'class')}, and the network takes their number from them; "
+            "leave it out."
         )
 
 
@@ -248,3 +250,14 @@ def check_weights(model: ImageClassifier, found: LoadedCheckpoint) -> None:
                 f"{getattr(model.net, 'num_classes', 'these')} classes: {name} is "
                 f"{theirs.get(name, 'not there')} instead of {own.get(name, 'not there')}."
             )
+
+
+def check_code(config: dict[str, Any], found: LoadedCheckpoint) -> None:
+    """Say which files of the user's own are not what they were when a checkpoint was written."""
+    before, now = found.ours.get("code", {}), own_parts.code_of(config)
+    for module in (name for name, digest in now.items() if before.get(name, digest) != digest):
+        log.warning(
+            "The code of %s has changed since %s was written: what it computes may have, too.",
+            module,
+            found.path,
+        )

@@ -51,9 +51,13 @@ def check_config(path: str) -> None:
     try:
         text = Path(path).read_text(encoding="utf-8")
         document = yaml.compose(text, Loader=yaml.SafeLoader)
+        yaml.safe_load(text)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UsageError(f"--config {path}, line {line}: save the file as UTF-8.") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"--config {path}, line {line}: {error.problem}.") from error
     except (OSError, yaml.YAMLError):
         return  # jsonargparse says it well
     if document is None:

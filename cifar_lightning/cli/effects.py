@@ -8,10 +8,11 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
-from cifar_lightning.cli.options import REFUSED, WITHOUT_EFFECT
+from cifar_lightning.cli.arguments import Arguments
+from cifar_lightning.cli.hidden import REFUSED, WITHOUT_EFFECT
 from cifar_lightning.cli.ranges import check_numbers
 from cifar_lightning.cli.repeats import overridden, short
-from cifar_lightning.cli.resume import Arguments, check_limit
+from cifar_lightning.cli.resume import check_limit
 from cifar_lightning.commands.predictions import check_target
 from cifar_lightning.errors import UsageError
 from cifar_lightning.runs.config import flat, is_in

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.checks import check_images, checkpoints_of
+from cifar_lightning.cli.own_parts import code_of
 from cifar_lightning.cli.ranges import check_batches
 from cifar_lightning.cli.trial import materialise, try_out
 from cifar_lightning.data import CIFAR10DataModule
@@ -60,6 +61,7 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
         "image_side": data.image_side,
     }
     checkpoints.computed_by = computed_by(trainer.strategy.root_device)
+    checkpoints.code = code_of(start.config)
     if start.found is not None:
         check_images(fingerprint, start.found)
     check_batches(trainer, data)

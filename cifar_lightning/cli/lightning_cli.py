@@ -17,19 +17,21 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from cifar_lightning.callbacks import Bar, CallbackList, Dashboard, EpochLine, RunSummary, Speed
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.classifier import ImageClassifier
-from cifar_lightning.cli import checks, evaluate, own_parts
+from cifar_lightning.cli import checks, evaluate, part_checks
+from cifar_lightning.cli.arguments import Arguments
 from cifar_lightning.cli.as_trained import check_as_trained
 from cifar_lightning.cli.callbacks import Patience, check_callbacks, check_kinds, has_bar
 from cifar_lightning.cli.config_file import check_all_yaml
+from cifar_lightning.cli.construction import Constructed
 from cifar_lightning.cli.effects import check_options
 from cifar_lightning.cli.fit import Start, fit
 from cifar_lightning.cli.numerics import be_deterministic, choose_formats
 from cifar_lightning.cli.parser import Parser
-from cifar_lightning.cli.resume import Arguments, OptimizerChanges, differences, limit_reached
+from cifar_lightning.cli.resume import OptimizerChanges, differences, limit_reached
 from cifar_lightning.cli.trackers import as_list, going_on
 from cifar_lightning.commands.predictions import Pictures
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
-from cifar_lightning.errors import UsageError, answered, process_number
+from cifar_lightning.errors import answered, process_number
 from cifar_lightning.models import AlexNet
 from cifar_lightning.processes.launch import launch
 from cifar_lightning.runs.checkpoint_io import DurableCheckpointIO
@@ -61,11 +63,12 @@ def _trainer_defaults() -> dict[str, Any]:
 class CLI(LightningCLI):
     """The commands of one classifier on one data module."""
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: Arguments) -> None:
+        self._arguments = arguments
         self.found: LoadedCheckpoint | None = None
         self.changes: dict[str, tuple[Any, Any]] = {}
         self.pictures: Pictures | None = None
-        self._constructed = own_parts.Constructed()
+        self._constructed = Constructed()
         super().__init__(
             ImageClassifier,
             CIFAR10DataModule,
@@ -107,10 +110,13 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         check_all_yaml()
-        arguments = Arguments(sys.argv[1:], self.subcommands())
+        arguments = self._arguments
         self.found = arguments.find_checkpoint()
-        self._constructed.prepare(arguments.value_of, (self.found and self.found.ours) or {})
-        self.config = parser.parse_args(arguments.after_checkpoint(self.found))
+        ours = (self.found and self.found.ours) or {}
+        self._constructed.prepare(arguments.value_of, ours)
+        with part_checks.answered(arguments.settings, ours.get("config") or {}):
+            self.config = parser.parse_args(arguments.after_checkpoint(self.found))
+        part_checks.check_all_complete(self.plain_config(), arguments.settings)
         callbacks = as_list(self.config.as_dict()[self.config.subcommand]["trainer"]["callbacks"])
         kinds = (locate(callback["class_path"]) for callback in callbacks)
         check_kinds(kind for kind in kinds if isinstance(kind, type))
@@ -150,7 +156,7 @@ class CLI(LightningCLI):
             self.config = going_on(asked, self.plain_config(), self.found)
             super().instantiate_classes()
         except Exception as error:
-            self._constructed.answer(error)
+            self._constructed.answer(error, config, self._arguments.settings)
         finally:
             self.config = asked  # where they go on is no part of what was asked for
         self.config[self.subcommand].data.val_size = self.datamodule.val_size  # what "auto" became
@@ -169,11 +175,11 @@ class CLI(LightningCLI):
         callbacks: list[Callback] = [Bar()] if bar else []
         if self.subcommand == "fit":
             self.dashboard = self.config_init.fit.dashboard.callbacks(self.datamodule)
-            parts: list[Callback] = [EpochLine(), Speed(), RunSummary()]
-            parts += [OptimizerChanges(self.changes), Patience(asked), *self.dashboard]
+            own: list[Callback] = [EpochLine(), Speed(), RunSummary()]
+            own += [OptimizerChanges(self.changes), Patience(asked), *self.dashboard]
             # before the bar: the last epoch's line is printed before the bar is closed
-            callbacks.insert(0, CallbackList(parts))
-            ours = [*parts, self.config_init.fit.checkpoints]
+            callbacks.insert(0, CallbackList(own))
+            ours = [*own, self.config_init.fit.checkpoints]
             spans_run = checks.schedule_spans_run(self.config.fit.as_dict()["model"])
             check_callbacks(asked, ours, config, spans_run)
         else:
@@ -265,9 +271,11 @@ def run() -> CLI:
     if process_number() > 0:  # all processes would say the same
         logging.getLogger("cifar_lightning").setLevel(logging.ERROR)
     choose_formats()
-    try:
-        return CLI()
-    except SystemExit as ended:
-        if isinstance(ended.__cause__, UsageError):  # of Parser.error
-            raise ended.__cause__ from None
-        raise
+    return start(CLI)
+
+
+def start(command: type[CLI]) -> CLI:
+    """Run what ``sys.argv`` names. Raises UserError."""
+    arguments = Arguments(sys.argv[1:], CLI.subcommands())
+    with arguments.answered():
+        return command(arguments)

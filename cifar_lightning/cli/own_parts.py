@@ -2,85 +2,22 @@
 cannot be had."""
 
 import difflib
+import hashlib
 import importlib
 import inspect
 import re
+import sys
 import traceback
-from collections.abc import Callable, Iterator
-from types import FunctionType, ModuleType
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from pytorch_lightning.cli import LightningArgumentParser
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import nn
-
-from cifar_lightning.errors import (
-    FailedError,
-    UsageError,
-    UserError,
-    is_own,
-    own_place,
-    own_traceback,
-    words,
-)
+from cifar_lightning.errors import FailedError, is_own, own_place, own_traceback, words
 from cifar_lightning.runs.config import flat
 
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
-
-
-class Constructed:
-    """The parts that a command makes: what the first of them that cannot be made has raised.
-
-    jsonargparse answers that with all the types that it has tried.
-    """
-
-    def __init__(self) -> None:
-        self._failed: tuple[Any, Exception] | None = None
-
-    def prepare(self, value_of: Callable[[str], str | None], ours: dict[str, Any]) -> None:
-        """Let functions of the user's own make network and loss: the parser takes those alone that
-        say in their annotation that they give a module.
-
-        Args:
-            value_of: what the command line says of an option.
-            ours: this project's entry of a checkpoint.
-        """
-        before = dict(flat(ours.get("config") or {}))
-        for name in ("model.net", "model.net.class_path", "model.loss", "model.loss.class_path"):
-            for path in (value_of(name), before.get(name)):
-                made = find(str(path))
-                if isinstance(made, FunctionType) and is_own(made.__code__.co_filename):
-                    made.__annotations__.setdefault("return", nn.Module)
-
-    def watch(self, parser: LightningArgumentParser, config: dict[str, Any]) -> None:
-        """Look on while a parser makes the parts of a configuration."""
-        for made in (object, *functions(config)):
-            parser.add_instantiator(self._make, made)
-
-    def _make(self, made: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return made(*args, **kwargs)
-        except Exception as error:
-            self._failed = self._failed or (made, error)
-            raise
-
-    def answer(self, error: Exception) -> NoReturn:
-        """Raise what is to be said of an error that the parser has raised.
-
-        Raises:
-            FailedError: code of the user's own has failed.
-            UsageError: a constructor refuses its arguments.
-        """
-        made, raised = self._failed or (None, error)
-        if isinstance(raised, UserError):
-            raise raised from error
-        if own_traceback(raised) is not None:
-            name = getattr(made, "__name__", "")
-            raise FailedError(raised, f"{name} cannot be made" * bool(name)) from raised
-        usual = (ValueError, TypeError, ImportError, RuntimeError, MisconfigurationException)
-        if not isinstance(raised, usual):
-            raise error
-        raise UsageError(words(raised)) from error
 
 
 def functions(config: Any) -> Iterator[Any]:
@@ -101,9 +38,20 @@ def find(path: str) -> Any:
         return None
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name, None)
+        return getattr(_import(module), name, None)
     except Exception:  # said by explain, when the parser has come to it
         return None
+
+
+def _import(path: str) -> Any:
+    """A module, or a class in one that another class is in."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        outer = find(path) if error.name == path else None
+        if outer is None:
+            raise
+        return outer
 
 
 def explain(option: str, path: str) -> str | None:
@@ -116,7 +64,7 @@ def explain(option: str, path: str) -> str | None:
         return None
     module_name, _, name = path.rpartition(".")
     try:
-        module = importlib.import_module(module_name)
+        module = _import(module_name)
     except SyntaxError as error:
         where = own_place(str(error.filename), error.lineno)
         return f"{option} {path} cannot be imported: {error.msg} ({where})"
@@ -132,9 +80,30 @@ def explain(option: str, path: str) -> str | None:
     if hasattr(module, name):
         return None
     classes = [n for n, value in vars(module).items() if _is_of(value, module)]
+    if name == "py":
+        return f"{option} {path}: name a class or a function in it, as in {module_name}.MyClass"
     close = difflib.get_close_matches(name, classes, 1, cutoff=0.5)
     meant = f", did you mean {module_name}.{close[0]}?" if close else ""
     return f"{option} {path}: there is no {name} in {module_name}{meant}"
+
+
+def code_of(config: dict[str, Any]) -> dict[str, str]:
+    """A checksum of each file of the user's own that a class of the model is written in, or one
+    that it derives from; by the module's name.
+
+    Args:
+        config: of a run, plain values.
+    """
+    files: dict[str, str] = {}
+    for name, path in flat({"model": config["model"]}):
+        made = find(str(path)) if name.endswith("class_path") else None
+        for part in made.__mro__ if isinstance(made, type) else [made]:
+            module = sys.modules.get(getattr(part, "__module__", None) or "")
+            file = getattr(module, "__file__", None)
+            if module is not None and file and is_own(file):
+                with suppress(OSError):
+                    files[module.__name__] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return files
 
 
 def _is_of(value: Any, module: ModuleType) -> bool:

@@ -7,34 +7,28 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from pytorch_lightning import Callback
 from pytorch_lightning.cli import LightningArgumentParser
-from pytorch_lightning.loggers import Logger
 from torch.nn import Module
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import Metric
 
 from cifar_lightning.cli import own_parts
+from cifar_lightning.cli.arguments import GROUPS, Arguments
 from cifar_lightning.cli.choices import CHOICES
 from cifar_lightning.cli.help import format_help
 from cifar_lightning.cli.options import OPTIONS
+from cifar_lightning.cli.parts import BASES, subclasses, written
 from cifar_lightning.commands.names import COMMANDS
-from cifar_lightning.data import Source
 from cifar_lightning.errors import UsageError
-from cifar_lightning.models import Network
 
-# What a class is of, by option: those can be named without their module.
-_CLASSES = {
-    "data.source": Source,
-    "model.net": Network,
-    "model.optimizer": Optimizer,
-    "model.lr_scheduler": LRScheduler,
-    "model.loss": Module,
-    "model.metrics": Metric,
-    "trainer.callbacks": Callback,
-    "trainer.logger": Logger,
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    **dict.fromkeys(("Sequence", "list", "tuple"), "a list, as in [1, 2, 3]"),
+    **dict.fromkeys(("dict", "Mapping"), "a mapping, as in {name: value}"),
 }
+"""Python's types, as one says them."""
+_GROUP = "give its options one by one, or the path of a YAML file with them"
 _NOTHING = inspect.Parameter.empty
 _NO_CLASS = re.compile(
     "dot import path|Import path|to be a subclass|expects a function"
@@ -79,28 +73,34 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
         options = [word for action in parser._actions for word in action.option_strings]
-        command = f" {parser.command}" if parser.command else ""
+        command = parser.command or next((word for word in sys.argv[1:] if word in OPTIONS), "")
+        program = f"python -m cifar_lightning {command}".strip()
+        settings = Arguments(sys.argv[1:], OPTIONS).settings
         usage = UsageError(
-            f"{one_sentence(message, options, sys.argv[1:])} "
-            f"(python -m cifar_lightning{command} --help lists what there is)"
+            f"{one_sentence(message, options, written(settings), sys.argv[1:])} "
+            f"({program} --help lists what there is)"
         )
         # jsonargparse tries several types, and takes an Exception for one that does not fit
         raise SystemExit(usage.exit_status) from usage
 
 
-def one_sentence(message: str, options: Iterable[str], argv: Iterable[str]) -> str:
+def one_sentence(
+    message: str, options: Iterable[str], asked: list[str], argv: Iterable[str]
+) -> str:
     """What a message of jsonargparse comes down to.
 
     Args:
         message: several lines, with the types that it tried.
         options: the options that there are.
-        argv: what was asked for; gives the full name of an option that the message cuts short.
+        asked: those that were asked for; gives the full name of one that the message cuts short.
+        argv: the program's arguments.
     """
-    written = [word.split("=")[0] for word in argv if word.startswith("--")]
     if found := re.match(r"Option '(.*?)' is not accepted", message):
-        return f"there is no option {_in_full(found[1], written)} for what it belongs to"
-    if found := re.match(r"unrecognized arguments: (\S+)", message):
+        return f"there is no option {_in_full(found[1], asked)} for what it belongs to"
+    unknown = re.match(r"unrecognized arguments: (\S+)", message)
+    if found := unknown or re.match(r"Subcommand '\w+' does not accept option '(.*?)'", message):
         word = found[1].split("=")[0]
+        word = word if unknown else f"--{word}"  # of a file
         return f"there is no option {word}{_did_you_mean_option(word, options)}"
     if found := re.search(r"invalid choice: '(.*?)' \(choose from", message):
         first = next(iter(argv))
@@ -111,7 +111,7 @@ def one_sentence(message: str, options: Iterable[str], argv: Iterable[str]) -> s
     if re.match(r'expected "subcommand" to be one of', message):
         return f"a command is missing: {', '.join(COMMANDS)}"
     if found := re.match(r'Parser key "(.*?)":', message):
-        return _about(_in_full(found[1], written).removeprefix("--"), message)
+        return _about(_in_full(found[1], asked).removeprefix("--"), message)
     return " ".join(message.split())[:300]
 
 
@@ -129,27 +129,57 @@ def _about(key: str, message: str) -> str:
     inner = re.findall(r'Parser key "(.*?)":\n', message)[1:]
     if inner:  # of an argument of the class
         part = message.rpartition(f'Parser key "{inner[-1]}":')[2]
-        return _about(".".join([key, *inner]), part)
+        in_full = inner[-1] if inner[0].startswith(f"{key}.") else ".".join([key, *inner])
+        return _about(in_full, part)
     types = dict.fromkeys(re.findall(r"Expected an? <class '(?:\w+\.)*(\w+)'>", message))
     types.pop("NoneType", None)
-    if key in _CLASSES or (_NO_CLASS.search(message) and not types):
+    may = _choices(message)
+    if key in BASES or (_NO_CLASS.search(message) and not types):
         asked = re.sub(r"Namespace\(class_path='(.*?)'.*", r"\1", value)
         asked = asked or next(iter(re.findall(r"path (?:but|string:) ?(\S+)", message)), '""')
         return own_parts.explain(f"--{key}", asked) or _no_such_class(key, asked)
+    if "Not of type Seed" in message:
+        value = value or str(Arguments(sys.argv[1:], OPTIONS).value_of(key))
+        return f"--{key} {value}: must be a whole number from 0 to 4294967295"
+    if key == "trainer.max_time":
+        return f"--{key} {value} must be DD:HH:MM:SS, as in 00:00:10:00 for ten minutes"
+    if may:
+        if any(word.isdigit() for word in may):
+            types.pop("int", None)
+        truths = ["true", "false"] * ("bool" in types)
+        others = [_in_words(types.keys() - {"bool"})] * bool(types.keys() - {"bool"})
+        *first, last = [*truths, *may, *others]
+        return f"--{key} {value}: must be {', '.join(first)}{' or ' * bool(first)}{last}"
     if types:
-        return f"--{key} {value}: must be {' or '.join(types)}"
+        return f"--{key} {value}: must be {_in_words(types)}"
+    if found := re.search(r"Unable to load config ['\"](.*?)['\"]", message):
+        return f"--{key} {found[1]}: {_GROUP}"
     details = [line.strip(" -") for line in message.splitlines()[1:]]
     detail = next((d for d in details if d and "Union subtypes" not in d), message)
     return f"--{key} {value}: {detail[:300]}".replace(" :", ":")
 
 
+def _choices(message: str) -> list[str]:
+    """The words that an option takes, if it takes some alone."""
+    listed = re.findall(r"Literal\[(.*?)\]", message)
+    return [*dict.fromkeys(word.strip("'\" ") for part in listed for word in part.split(","))]
+
+
+def _in_words(types: Iterable[str]) -> str:
+    words = dict.fromkeys(_TYPES.get(name, name) for name in types)
+    if "a number" in words:
+        words.pop("a whole number", None)
+    return " or ".join(words)
+
+
 def _no_such_class(key: str, value: str) -> str:
-    base = _CLASSES.get(key.rstrip("+"))
-    if own_parts.find(value) is not None:
-        kind = f"{base.__name__} of {base.__module__.split('.')[0]}" if base else "class for this"
-        return f"--{key} {value}: this is no {kind}"
+    base = BASES.get(key.rstrip("+"))
+    if (found := own_parts.find(value)) is not None:
+        return f"--{key} {value}: {_of_another_kind(key, found, base)}"
     if base is None:
-        return f"--{key} {value}: must be a class, by its import path"
+        return f"--{key} {value}: must be an object, by the import path of its class"
+    if re.search(r"[/\\:]|\.py$", value):
+        return f"--{key} {value}: write an import path, as in my_file.MyClass for ./my_file.py"
     names = sorted(_names(base))
     if base is Module:
         names = [name for name in names if name.endswith("Loss")]
@@ -158,16 +188,34 @@ def _no_such_class(key: str, value: str) -> str:
     )
 
 
+def _of_another_kind(key: str, found: Any, base: type | None) -> str:
+    if key == "model.loss" and not isinstance(found, type) and callable(found):
+        return (
+            "this is a function: call it in the forward(logits, labels) of an nn.Module, and name "
+            "that"
+        )
+    if isinstance(found, type) and base and issubclass(found, base) and inspect.isabstract(found):
+        return f"this is not whole; it lacks {', '.join(sorted(found.__abstractmethods__))}"
+    if key in ("model.net", "model.loss"):
+        return "this is no nn.Module; name a class of them, or a function of yours that returns one"
+    return (
+        f"this is no {base.__name__} of {base.__module__.split('.')[0]}"
+        if base
+        else ("this is no class for it")
+    )
+
+
 def _names(base: type) -> set[str]:
     """The public subclasses; jsonargparse makes some of its own to hold defaults."""
-    children: list[type] = base.__subclasses__()
-    own = {base.__name__} - {root.__name__ for root in _CLASSES.values()}
-    names = own.union(*[_names(child) for child in children])
+    roots = {root.__name__ for root in BASES.values()}
+    names = {kind.__name__ for kind in subclasses(base)} - roots
     return {name for name in names if not name.startswith(("_", "LazyInstance"))}
 
 
 def _did_you_mean(word: str, words: Iterable[str], cutoff: float = 0.6) -> str:
-    close = difflib.get_close_matches(word, list(words), 1, cutoff)
+    words = list(words)
+    equal = [other for other in words if other.lower() == word.lower()]
+    close = equal or difflib.get_close_matches(word, words, 1, cutoff)
     return f", did you mean {close[0]}?" if close else ""
 
 
@@ -176,7 +224,7 @@ def _did_you_mean_option(word: str, options: Iterable[str]) -> str:
     of_classes = [f"--{option}.{name.split()[0]}" for option, choices in CHOICES.items()
                   for choice in choices.values() for name in choice.arguments]  # fmt: skip
     there = sorted({*options, *of_classes})
-    there = [option for option in there if option not in ("--data", "--model", "--trainer")]
+    there = [option for option in there if option.strip("-") not in GROUPS]
     last = word.rpartition(".")[2]
     alike = [option for option in there if "." in word and option.endswith(f".{last}")]
     return _did_you_mean(word, alike, 0.0) or _did_you_mean(word, there)

@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Timer
 
 from cifar_lightning.data import CIFAR10DataModule
-from cifar_lightning.errors import UsageError
+from cifar_lightning.errors import UsageError, counted
 from cifar_lightning.runs.config import flat, is_in
 
 log = logging.getLogger(__name__)
@@ -149,21 +149,19 @@ def check_batches(trainer: Trainer, data: CIFAR10DataModule) -> None:
     every = trainer.accumulate_grad_batches
     if every > batches:
         log.info(
-            "--trainer.accumulate_grad_batches %d: an epoch has but %d batches, which make one "
-            "step.",
+            "--trainer.accumulate_grad_batches %d: an epoch has but %s, all in one step.",
             every,
-            batches,
+            counted(batches, "batch"),
         )
     steps = -(-batches // every)
     limit = trainer.max_epochs
     epochs = math.inf if limit is None or limit == -1 else limit
     if trainer.max_steps > epochs * steps:
         log.info(
-            "--trainer.max_steps %d is not reached: --trainer.max_epochs %d ends the run after "
-            "%d steps.",
+            "--trainer.max_steps %d is not reached: --trainer.max_epochs %d ends the run after %s.",
             trainer.max_steps,
             epochs,
-            epochs * steps,
+            counted(int(epochs * steps), "step"),
         )
     if validated:
         _check_validation(trainer, batches, steps, epochs)
@@ -178,7 +176,8 @@ def _limited(name: str, limit: float, there: int) -> int:
             )
         return int(limit * there)
     if limit > there:
-        log.info("--trainer.%s %d: there are but %d batches; all are taken.", name, limit, there)
+        there_are = f"there {'is' if there == 1 else 'are'} but {counted(there, 'batch')}"
+        log.info("--trainer.%s %d: %s; all are taken.", name, limit, there_are)
     return min(limit, there)
 
 
@@ -189,15 +188,15 @@ def _check_validation(trainer: Trainer, batches: int, steps: int, epochs: float)
         if interval > most:
             where = "an epoch" if of_epochs is not None else "the run"
             raise UsageError(
-                f"--trainer.val_check_interval {interval} is more than the {most:g} batches of "
-                f"{where}: nothing would be validated."
+                f"--trainer.val_check_interval {interval} is more than the "
+                f"{counted(int(most), 'batch')} of {where}: nothing would be validated."
             )
         return
     first = steps * (of_epochs or 1)
     if 0 < trainer.max_steps < first and interval == 1.0:
         log.info(
-            "--trainer.max_steps %d ends the run before its first validation, after %d steps: "
+            "--trainer.max_steps %d ends the run before its first validation, after %s: "
             "there will be no best checkpoint.",
             trainer.max_steps,
-            first,
+            counted(first, "step"),
         )

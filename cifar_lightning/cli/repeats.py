@@ -16,6 +16,7 @@ ADD_UP = ("trainer.callbacks", "trainer.logger", "trainer.plugins", "model.metri
 
 _IMAGES = "--data.images"
 _OF_ONE_CLASS = ("data.source", "model.net", "model.loss", "model.optimizer", "model.lr_scheduler")
+_NUM_CLASSES = "model.net.num_classes"
 _NO_CLASS = (None, True, False)
 
 
@@ -118,6 +119,8 @@ def overridden(settings: Sequence[Setting], final: set[str]) -> Iterator[str]:
         winner = _winner(flag, settings[place + 1 :])
         if winner is not None and winner.plain != flag.plain:
             yield f"--{flag.name} {flag.value} does not count: {winner} stands later."
+        elif winner is None and flag.option == _NUM_CLASSES:
+            yield f"--{flag.name} {flag.value} does not count: the number comes from the data."
         elif winner is None and is_in(flag.option, _OF_ONE_CLASS) and flag.option not in final:
             part = next(name for name in _OF_ONE_CLASS if is_in(flag.option, (name,)))
             yield f"--{flag.name} {flag.value} does not count: --{part}, given later, has none."

@@ -1,30 +1,17 @@
-"""What ``--ckpt_path`` means: who wins over whom, and what a run that goes on may change.
+"""What a run that goes on may change. No difference passes without a word."""
 
-The command line wins over the checkpoint, the checkpoint over the defaults. Flags and ``--config``
-files count in the order in which they stand. No difference passes without a word.
-"""
-
-import json
 import logging
-from collections.abc import Iterable
-from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
-import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from cifar_lightning.cli.arguments import Arguments
 from cifar_lightning.cli.checks import schedule_spans_run
-from cifar_lightning.cli.config_file import check_config, find_config
-from cifar_lightning.cli.repeats import Setting, add_up, short
-from cifar_lightning.errors import UsageError, UserError
-from cifar_lightning.runs.checkpoints import RESUMABLE
+from cifar_lightning.cli.repeats import short
+from cifar_lightning.errors import UsageError, counted
 from cifar_lightning.runs.config import OF_THE_COMMAND, PLACE, flat, is_in
 from cifar_lightning.runs.folders import (
     LoadedCheckpoint,
-    checkpoint_of_job,
-    find_checkpoint,
-    logs_folder,
 )
 
 log = logging.getLogger(__name__)
@@ -48,122 +35,6 @@ _PAST = (
 )
 # A schedule over the whole run would keep its old length.
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches")
-
-
-class Arguments:
-    """The program's arguments, looked through before they are parsed.
-
-    Args:
-        argv: the arguments; the first word among them that is a command is the command.
-        commands: the names of the commands.
-
-    Raises:
-        UsageError: a config file among them does not say what it seems to say.
-    """
-
-    def __init__(self, argv: list[str], commands: Iterable[str]) -> None:
-        self.command = next((word for word in argv if word in set(commands)), None)
-        self._start = argv.index(self.command) + 1 if self.command else len(argv)
-        typed = add_up(argv[self._start :])
-        words = list(typed)
-        self.settings: list[Setting] = []
-        """What flags and config files say, in their order."""
-        for place, (word, following) in enumerate(zip_longest(typed, typed[1:])):
-            name, equals, value = word.partition("=")
-            given = value if equals else following
-            if name in ("--config", "-c"):
-                path = find_config(str(given or ""))
-                check_config(path)
-                self.settings += [Setting(*s, str(given)) for s in flat(_read(path))]
-                if given and path != given:
-                    words[place + (not equals)] = f"{name}={path}" if equals else path
-            elif name.startswith("--"):
-                self.settings.append(Setting(name.removeprefix("--"), given, None))
-        self.argv = [*argv[: self._start], *words]
-
-    def value_of(self, name: str) -> str | None:
-        """What the arguments say of an option; null in a file says nothing."""
-        for setting in reversed(self.settings):
-            if setting.name == name and not (setting.file and setting.value is None):
-                return None if setting.value in (None, "null") else str(setting.value)
-        return None
-
-    def asks_for(self, name: str) -> bool:
-        """Whether the arguments say anything of an option, whatever the checkpoint says of it."""
-        return any(is_in(short(name), (s.option.removesuffix("+"),)) for s in self.settings)
-
-    def origin(self, name: str) -> str | None:
-        """The config file by which an option has its value; None for a flag."""
-        asked = short(name)
-        files: list[str | None] = [
-            setting.file
-            for setting in self.settings
-            if is_in(asked, (short(setting.name),)) or is_in(short(setting.name), (asked,))
-        ]
-        return files[-1] if files else None
-
-    def give(self, name: str) -> bool:
-        """Whether the arguments set an option themselves, or something below it."""
-        return any(is_in(short(setting.name), (short(name),)) for setting in self.settings)
-
-    def find_checkpoint(self) -> LoadedCheckpoint | None:
-        """The checkpoint that the command starts from: the one that is asked for, the newest of a
-        SLURM job that was queued again, or for commands that do not train the best.
-
-        Raises:
-            UserError: there is none, or it cannot be used; says which.
-        """
-        if self.command is None or self._asks_for_text:
-            return None
-        logs = logs_folder(self.value_of("trainer.default_root_dir"))
-        name = self.value_of("ckpt_path")
-        if self.command != "fit":
-            self._check_trained()
-            return find_checkpoint(name or "best", logs)
-        wanted = name or checkpoint_of_job(logs)
-        if wanted is None:
-            return None
-        found = find_checkpoint(str(wanted), logs, of_run="last")
-        if found.ours.get("format") not in RESUMABLE:
-            raise UserError(
-                f"{found.path} was not written by this version of cifar_lightning: it can be "
-                "tested, but does not hold what is needed to go on with its run."
-            )
-        return found
-
-    def after_checkpoint(self, found: LoadedCheckpoint | None) -> list[str]:
-        """The arguments with the configuration of a checkpoint's run in front of them. Commands
-        that do not train take the data, the network and what is the best from it."""
-        config = (found and found.ours.get("config")) or {}
-        if self.command == "fit":
-            inherited = {k: v for k, v in config.items() if k not in OF_THE_COMMAND}
-        else:
-            names = ("seed_everything", "data", "model", "checkpoints")
-            inherited = {name: config[name] for name in names if name in config}
-        in_front = ["--config", json.dumps(inherited)] if inherited else []
-        return [*self.argv[: self._start], *in_front, *self.argv[self._start :]]
-
-    def _check_trained(self) -> None:
-        asked = [setting for setting in self.settings if setting.name == "ckpt_path"]
-        if asked and asked[-1].file is None and asked[-1].value == "null":
-            raise UsageError(
-                f"--ckpt_path null: {self.command} takes a trained network; give best, last, the "
-                "folder of a run or the path of a checkpoint."
-            )
-
-    @property
-    def _asks_for_text(self) -> bool:
-        return any(w in ("-h", "--help") or w.startswith("--print_config") for w in self.argv)
-
-
-def _read(config: str) -> dict[str, Any]:
-    """A config file, or its text; nothing of one that the parser is going to complain of."""
-    try:
-        path = Path(config)
-        content = yaml.safe_load(path.read_text(encoding="utf-8") if path.is_file() else config)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def differences(
@@ -218,14 +89,14 @@ def limit_reached(found: LoadedCheckpoint, max_epochs: int | None, max_steps: in
 def check_limit(found: LoadedCheckpoint, now: dict[str, Any], arguments: Arguments) -> None:
     """Whether a run is asked to end before where it stands. Raises UsageError."""
     before = (found.ours.get("config") or {}).get("trainer", {})
-    for unit, trained in zip(("epochs", "steps"), _trained(found), strict=True):
-        name, limit = f"max_{unit}", now["trainer"][f"max_{unit}"]
+    for unit, trained in zip(("epoch", "step"), _trained(found), strict=True):
+        name, limit = f"max_{unit}s", now["trainer"][f"max_{unit}s"]
         if not arguments.asks_for(f"trainer.{name}") or limit == before.get(name):
             continue
         if limit is not None and 0 <= limit <= trained:
             raise UsageError(
-                f"--trainer.{name} {limit}: {found.path} has trained {trained} {unit} already; "
-                "give more to go on with it."
+                f"--trainer.{name} {limit}: {found.path} has trained "
+                f"{counted(trained, unit)} already; give more to go on with it."
             )
 
 

@@ -6,13 +6,10 @@ read beside it, without its loggers and callbacks, and the global generators are
 """
 
 import math
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
@@ -21,10 +18,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.checks import check_validated
+from cifar_lightning.cli.contract import Contract, shape
 from cifar_lightning.cli.monitors import check_monitors
 from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.data.generators import generators_put_back
 from cifar_lightning.data.splits import Subset
-from cifar_lightning.errors import FailedError, UsageError, UserError, own_traceback, words
+from cifar_lightning.errors import UsageError, answered_about, own_traceback
 from cifar_lightning.runs.config import class_name
 
 _MOST_IMAGES = 64
@@ -45,7 +44,7 @@ def try_out(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -
         UsageError: they do not; says which, and what to do.
         FailedError: code of the user's own has raised something.
     """
-    with _generators_put_back(trainer.strategy.root_device):
+    with generators_put_back(trainer.strategy.root_device):
         try:
             copy = deepcopy(model)
         except Exception:  # whatever it is that it holds
@@ -61,8 +60,7 @@ class _Trial:
     def __init__(self, trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule) -> None:
         self._trainer, self._data = trainer, data
         self._model: Any = model.to(trainer.strategy.root_device)
-        self._net = f"--model.net {type(model.net).__name__}"
-        self._loss = f"--model.loss {type(model.loss).__name__}"
+        self._contract = Contract(model.net, model.loss, data.num_classes)
         self._logged = {"train/loss", "train/acc", "train/loss_epoch", "train/acc_epoch"}
 
     def look(self) -> None:
@@ -74,24 +72,33 @@ class _Trial:
         images, labels = self._batch(self._data.splits.validation if validates else None)
         with torch.no_grad():
             logits, loss = self._pass(images, labels)
-            if not loss.isfinite():
-                finite = bool(logits.isfinite().all())
-                raise UsageError(
-                    f"{self._loss if finite else self._net} gives numbers that are not finite, "
-                    "before the first step: something in it divides by 0, overflows or takes the "
-                    "logarithm of 0."
-                )
-            self._check_mean(loss, logits, labels)
-            with _answered("--model.metrics"):
-                model.metrics.reset(images.device)
-                model.metrics.update(loss, logits, labels)
-                values = model.metrics.compute("val/{}")
-        model.metrics.reset(torch.device("cpu"))
+            self._contract.check_finite(logits, loss)
+            doubled = torch.tensor(0.0)
+            with suppress(Exception):  # it may have reasons to take no other number of images
+                doubled = model.training_loss(logits.repeat(2, 1), labels.repeat(2))
+            self._contract.check_mean(loss, doubled)
+            values = self._measure(loss, logits, labels)
+        self._contract.say_hints(logits, self._data)
         model.train(training)
         if self._trainer.limit_val_batches and validates:
-            self._logged |= values.keys() | {"gap/acc"}
+            self._logged |= values | {"gap/acc"}
             self._logged |= {f"val_acc/{name}" for name in self._data.source.class_names}
             self._logged |= set() if model.label_smoothing else {"gap/loss"}
+
+    def _measure(self, loss: Tensor, logits: Tensor, labels: Tensor) -> set[str]:
+        """Have the metrics measure a batch. Returns the names under which they are logged."""
+        metrics = self._model.metrics
+        metrics.reset(labels.device)
+        for name, metric in metrics.more.items():  # one at a time, to know whose an error is
+            with answered_about(f"--model.metrics {name}"):
+                metric.update(logits.float().softmax(dim=1), labels)
+                metric.compute()
+        metrics.reset(labels.device)
+        with answered_about("--model.metrics"):
+            metrics.update(loss, logits, labels)
+            values = metrics.compute("val/{}")
+        metrics.reset(torch.device("cpu"))
+        return set(values)
 
     def train(self) -> None:
         """Take a step, and the first and the last one of the schedule."""
@@ -99,9 +106,10 @@ class _Trial:
         images, labels = self._batch(None)
         images_there = len(self._data.splits.training.indices)
         steps = steps_of_run(trainer, math.ceil(images_there / self._data.batch_size))
-        with _answered(_described(model, "optimizer")):
+        self._contract.check_weights()
+        with answered_about(_described(model, "optimizer")):
             model.new_optimizer(model.net)
-        with _answered(_described(model, "lr_scheduler")):
+        with answered_about(_described(model, "lr_scheduler")):
             configured = model.configure_optimizers(steps)
         plan = configured if isinstance(configured, dict) else {"optimizer": configured}
         optimizer: Optimizer = plan["optimizer"]
@@ -111,12 +119,13 @@ class _Trial:
         def closure() -> Any:
             optimizer.zero_grad()
             _, loss = self._pass(images, labels)
-            self._check_gradient(loss)
-            with _answered(self._net):
+            self._contract.check_gradient(loss)
+            with answered_about(self._contract.net):
                 loss.backward()
+            self._contract.check_reached()
             return loss.detach()
 
-        with _answered(_described(model, "optimizer")):
+        with answered_about(_described(model, "optimizer")):
             optimizer.step(closure)
         if (schedule := plan.get("lr_scheduler")) is not None:
             self._step(schedule, steps)
@@ -126,7 +135,7 @@ class _Trial:
 
     def _step(self, config: dict[str, Any], steps: float) -> None:
         scheduler = config["scheduler"]
-        with _answered(_described(self._model, "lr_scheduler")):
+        with answered_about(_described(self._model, "lr_scheduler")):
             if isinstance(scheduler, ReduceLROnPlateau):
                 scheduler.step(1.0)
                 return
@@ -147,40 +156,17 @@ class _Trial:
         return self._trainer.precision_plugin.convert_input(images), labels
 
     def _pass(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        model, classes = self._model, self._data.num_classes
+        contract, side = self._contract, images.shape[-1]
         with self._trainer.precision_plugin.forward_context():
-            side = images.shape[-1]
-            with _answered(f"{self._net} cannot take images of {side}×{side} pixels"):
+            with answered_about(f"{contract.net} cannot take images of {side}×{side} pixels"):
                 logits = self._logits(images)
-            if not isinstance(logits, Tensor):
-                raise UsageError(
-                    f"{self._net} returns a {type(logits).__name__} in "
-                    f"{'training' if model.training else 'evaluation'}: it must return one tensor, "
-                    f"logits N×{classes}."
-                )
-            if logits.shape != (len(images), classes):
-                raise UsageError(
-                    f"{self._net} gives {_shape(logits)} for {len(images)} images: it must give "
-                    f"{len(images)}×{classes}, as the data have {classes} classes."
-                )
+            contract.check_logits(logits, len(images))
             given = logits.detach().clone(), labels.clone()
-            with _answered(f"{self._loss} cannot take logits {_shape(logits)} and as many labels"):
-                loss = model.training_loss(logits, labels)
-        if not all(map(_equal, given, (logits.detach(), labels))):
-            raise UsageError(
-                f"{self._loss} changes logits or labels in place, by which accuracy is counted: "
-                "have it work on a copy (clone)."
-            )
-        if not isinstance(loss, Tensor):
-            raise UsageError(
-                f"{self._loss} returns a {type(loss).__name__}: it must return a tensor, the mean "
-                "over the images."
-            )
-        if loss.numel() != 1:
-            raise UsageError(
-                f"{self._loss} returns {_shape(loss)} numbers: it must return one, the mean over "
-                "the images."
-            )
+            cannot = f"{contract.loss} cannot take logits {shape(logits)} and as many labels"
+            with answered_about(cannot):
+                loss = self._model.training_loss(logits, labels)
+        contract.check_unchanged(given, (logits.detach(), labels))
+        contract.check_loss(loss)
         return logits, loss
 
     def _logits(self, images: Tensor) -> Any:
@@ -195,27 +181,6 @@ class _Trial:
             raise RuntimeError(
                 f"it takes {fits}×{fits}; give {scaled} {fits}, or another network"
             ) from error
-
-    def _check_mean(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """A sum is twice as large where every image is there twice."""
-        doubled = torch.tensor(0.0)
-        with suppress(Exception):  # it may have reasons to take no other number of images
-            doubled = self._model.training_loss(logits.repeat(2, 1), labels.repeat(2))
-        if loss and math.isclose(float(doubled), 2 * float(loss), rel_tol=1e-3):
-            raise UsageError(
-                f"{self._loss} returns a sum over the images: it must return their mean, which "
-                "does not depend on how many there are in a batch."
-            )
-
-    def _check_gradient(self, loss: Tensor) -> None:
-        if loss.requires_grad:
-            return
-        if not any(p.requires_grad for p in self._model.net.parameters()):
-            raise UsageError(f"{self._net} has no weights that can be trained.")
-        raise UsageError(
-            f"{self._loss} returns a number without a gradient: something in it, or in the network,"
-            " detaches it (detach, item, no_grad, argmax)."
-        )
 
 
 def check_learning_rates(optimizer: Optimizer) -> None:
@@ -240,38 +205,10 @@ def materialise(model: ImageClassifier, data: CIFAR10DataModule) -> None:
     one that they see (``nn.LazyLinear``). Raises UsageError if it cannot take it."""
     if any(nn.parameter.is_lazy(p) for p in [*model.parameters(), *model.buffers()]):
         image = data.normalise(data.splits.training.take(slice(2)).images)
-        with torch.no_grad(), _answered(f"--model.net {type(model.net).__name__}"):
+        with torch.no_grad(), answered_about(f"--model.net {type(model.net).__name__}"):
             training = model.net.training
             model.net.eval()(image)
             model.net.train(training)
-
-
-@contextmanager
-def _answered(about: str) -> Iterator[None]:
-    """Answer whatever is raised here: what was going on, and what the exception says."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if own_traceback(error) is not None:
-            raise FailedError(error, about) from error
-        said = words(error) or type(error).__name__
-        if "not supported between instances of" in said:
-            said = "an argument is of the wrong kind"
-        raise UsageError(f"{about}: {said}") from error
-
-
-@contextmanager
-def _generators_put_back(device: torch.device) -> Iterator[None]:
-    ours, numpys = random.getstate(), np.random.get_state()
-    devices = [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        random.setstate(ours)
-        np.random.set_state(numpys)
 
 
 def _described(model: ImageClassifier, part: str) -> str:
@@ -282,11 +219,3 @@ def _described(model: ImageClassifier, part: str) -> str:
     given = {k: v for k, v in asked.get("init_args", {}).items() if v is not None or k == "lr"}
     arguments = ", ".join(f"{k} {'null' if v is None else v}" for k, v in given.items())
     return f"--model.{part} {class_name(asked)}" + f" ({arguments})" * bool(arguments)
-
-
-def _equal(before: Tensor, after: Tensor) -> bool:
-    return torch.equal(before.nan_to_num(), after.nan_to_num())
-
-
-def _shape(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "one number"

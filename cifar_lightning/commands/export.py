@@ -17,7 +17,7 @@ from cifar_lightning.commands.names import CommandParser, path
 from cifar_lightning.commands.predictions import check_target, find_pictures, load_pictures
 from cifar_lightning.commands.trained import load_trained
 from cifar_lightning.data import Shapes
-from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.errors import UsageError, UserError, counted
 from cifar_lightning.runs.files import write_then_rename
 from cifar_lightning.runs.folders import LoadedCheckpoint, find_checkpoint
 from cifar_lightning.runs.provenance import git_state
@@ -121,7 +121,8 @@ def export(argv: Sequence[str]) -> None:
         raise UserError(f"{target} cannot be written ({error.strerror or error}).") from error
     print(
         f"{target} ({target.stat().st_size / 1e6:.1f} MB) from {found.path}\n"
-        f"checked on {len(images)} images: probabilities within {difference:.1e} of PyTorch's"
+        f"checked on {counted(len(images), 'image')}: probabilities within {difference:.1e} of "
+        "PyTorch's"
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cifar_lightning.commands.columns import padded, widest
 from cifar_lightning.data import is_no_image, read_image, square
-from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.errors import UsageError, UserError, counted
 from cifar_lightning.runs.files import write_bytes, write_text
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
@@ -160,7 +160,7 @@ class Pictures:
         if to is None:
             sheet = _sheet(self._files, self._shown, probabilities, self.class_names)
             write_bytes(path.with_suffix(".png"), sheet)
-        what, where = f"{len(self._files)} pictures", to or path.with_suffix(".*")
+        what, where = counted(len(self._files), "picture"), to or path.with_suffix(".*")
         log.info("Predictions of %s for %s: %s", self._found.path, what, where)
 
 

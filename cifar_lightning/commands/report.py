@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from cifar_lightning.commands.columns import padded, widest
 from cifar_lightning.data import CIFAR10DataModule
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UserError, counted
 from cifar_lightning.metrics import Evaluation
 from cifar_lightning.runs.config import same_source
 from cifar_lightning.runs.files import write_bytes, write_json
@@ -196,7 +196,7 @@ def table(report: dict[str, Any]) -> str:
     width = widest([*shown, ""])
     lines = [
         f"test accuracy      {report['accuracy']:.2%}  (95 % interval {low:.2%} to {high:.2%}, "
-        f"{report['images']:,} images)",
+        f"{counted(report['images'], 'image')})",
         *(["averaged over each image and its mirror image"] if report["flip_averaged"] else []),
         *([] if (top5 := report["accuracy_top5"]) is None else [f"top-5 accuracy     {top5:.2%}"]),
         f"test loss          {report['loss']:.4f}",

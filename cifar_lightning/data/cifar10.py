@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from cifar_lightning.data.download import fetch
+from cifar_lightning.data.filling import filling
 from cifar_lightning.data.source import LabelledImages, Source, Split
 from cifar_lightning.errors import UserError
 
@@ -77,9 +77,8 @@ class CIFAR10(Source):
         if self._is_ready():
             return
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
             # of several processes one fetches and unpacks, the others find its result
-            with FileLock(self.root / ".cifar-10.lock"):
+            with filling(self.root, ".cifar-10.lock"):
                 if not self._is_ready():
                     self._fetch_and_unpack()
         except OSError as error:

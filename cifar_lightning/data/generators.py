@@ -7,6 +7,8 @@ before it. What our own loader does draws nothing: it needs no setting of its ow
 
 import logging
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -110,6 +112,20 @@ class GlobalGenerators(Callback):
             device.manual_seed(number)
         np.random.seed(number & 0xFFFF_FFFF)
         random.seed(number)
+
+
+@contextmanager
+def generators_put_back(device: torch.device) -> Iterator[None]:
+    """Leave the global generators, and that of a device, as they were before."""
+    ours, numpys = random.getstate(), np.random.get_state()
+    on_gpu = device.type in ("cuda", "mps")
+    forked = {"devices": [device], "device_type": device.type} if on_gpu else {"devices": []}
+    try:
+        with torch.random.fork_rng(**forked):
+            yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(numpys)
 
 
 def _torch_generator(trainer: Trainer) -> Generator:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cifar_lightning.data.randomness import stratified_split
 from cifar_lightning.data.source import LabelledImages, Source, Split, read_split
-from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.errors import UsageError, UserError, counted
 
 ValSize = int | float | Literal["auto"] | None
 
@@ -115,11 +115,8 @@ class Splits:
     @property
     def description(self) -> str:
         """How many images there are for what, in words."""
-        classes, training = len(self._source.class_names), len(self.training.indices)
-        words = (
-            f"{classes} class{'es' * (classes > 1)}, training on {training:,} "
-            f"image{'s' * (training > 1)}, "
-        )
+        classes = counted(len(self._source.class_names), "class")
+        words = f"{classes}, training on {counted(len(self.training.indices), 'image')}, "
         if self.val_size is None:
             return words + "validating on none"
         where = {

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
+from cifar_lightning.data.filling import filling
 from cifar_lightning.data.pictures import read_all
 from cifar_lightning.data.source import LabelledImages, Source, Split
 from cifar_lightning.errors import UserError
@@ -144,9 +144,8 @@ class Torchvision(Source):
         return self._opened[split]
 
     def _fetch(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
         patience = socket.getdefaulttimeout()
-        with FileLock(self.root / f".{self.name}.lock"):  # of several processes one fetches
+        with filling(self.root, f".{self.name}.lock"):  # of several processes one fetches
             log.info("torchvision puts %s into %s", self.name, self.root)
             socket.setdefaulttimeout(_PATIENCE)
             try:

@@ -57,8 +57,9 @@ class Checkpoints(Checkpoint):
         """The fingerprint of the training data, the names of the classes, and ``image_side`` in
         pixels; travels in the checkpoints, for those who have no data."""
         self.computed_by: dict[str, str] = {}
-        """What the bits of the run depend on beside its configuration; travels in the checkpoints.
-        """
+        """What the bits depend on beside the configuration; travels in the checkpoints."""
+        self.code: dict[str, str] = {}
+        """Checksums of the user's own files of network and loss, by module; travels, too."""
         self.unsaved: str | None = None
         """Why the newest state is not on disk; None when it is."""
         self.in_mid_epoch = False
@@ -175,6 +176,7 @@ class Checkpoints(Checkpoint):
             "config": self.config,
             **self.about_data,
             "computed_by": self.computed_by,
+            "code": self.code,
             "logs": logs,
             "trackers": versions(trainer),
             "in_flight": self._in_flight.state(trainer, pl_module),

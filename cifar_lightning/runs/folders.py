@@ -44,7 +44,7 @@ class LoadedCheckpoint(NamedTuple):
     @property
     def ours(self) -> dict[str, Any]:
         """What this project adds to Lightning's content: format, config, data, class_names,
-        image_side, computed_by, logs; empty if the checkpoint was made without it."""
+        image_side, computed_by, code, logs; empty if the checkpoint was made without it."""
         entry: dict[str, Any] = self.content.get(KEY, {})
         return entry
 

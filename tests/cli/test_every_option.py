@@ -8,7 +8,8 @@ import pytest
 from helpers import RUN, TINY, events, one_sentence, options_of
 from program import TESTS, Command
 
-from cifar_lightning.cli.options import OPTIONS, REFUSED, WITHOUT_EFFECT
+from cifar_lightning.cli.hidden import REFUSED, WITHOUT_EFFECT
+from cifar_lightning.cli.options import OPTIONS
 
 # Options, and where it shows that they have an effect: a test file that gives them.
 ELSEWHERE = {

@@ -10,7 +10,8 @@ from pytorch_lightning import Callback
 
 from cifar_lightning import callbacks, data, models
 from cifar_lightning.cli.choices import CHOICES
-from cifar_lightning.cli.options import HIDDEN, OPTIONS
+from cifar_lightning.cli.hidden import HIDDEN
+from cifar_lightning.cli.options import OPTIONS
 
 LONGEST = {"fit": 250, "validate": 80, "test": 80, "predict": 80}
 # of the parser, but not of a configuration

@@ -164,7 +164,7 @@ def test_limits_that_are_not_reached_are_said(command: Command) -> None:
     for line in (
         "--trainer.limit_train_batches 100: there are but 8 batches; all are taken.",
         "--trainer.limit_val_batches 7: there are but 2 batches; all are taken.",
-        "--trainer.accumulate_grad_batches 20: an epoch has but 8 batches, which make one step.",
+        "--trainer.accumulate_grad_batches 20: an epoch has but 8 batches, all in one step.",
         "--trainer.max_steps 90 is not reached: --trainer.max_epochs 3 ends the run after 3 steps.",
     ):
         assert line in ended.stderr

@@ -74,7 +74,6 @@ def test_folder_alone_and_read_only(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(ARCHIVE)
     CIFAR10(tmp_path).prepare()
     (tmp_path / "cifar-10-python.tar.gz").unlink()
-    (tmp_path / ".cifar-10.lock").unlink()
     tmp_path.chmod(0o500)
     try:
         CIFAR10(tmp_path).prepare()

@@ -13,6 +13,8 @@ from helpers import RUN, TINY, assert_alike, events, one_sentence, rows
 from pretended import PretendedGPU
 from program import TESTS, Command
 
+from cifar_lightning.data.generators import generators_put_back
+
 PROGRAM = str(TESTS / "pretended_program.py")
 ON_MAC = ("--trainer.accelerator", "mps")
 EVERYTHING = (
@@ -53,6 +55,15 @@ def test_a_run(mac: Any, tmp_path: Path) -> None:
     assert {"pictures/confusion matrix", "pictures/calibration"} <= {*events(run).Tags()["images"]}
     assert "aten::_log_softmax" in used
     assert without_metal(used) == set()
+
+
+def test_the_generator_is_put_back_after_a_trial() -> None:
+    with PretendedGPU("mps") as gpu:
+        gpu.generator.manual_seed(3)
+        before = gpu.generator.get_state().tolist()
+        with generators_put_back(torch.device("mps")):
+            gpu.generator.manual_seed(5)
+        assert gpu.generator.get_state().tolist() == before
 
 
 @pytest.mark.slow
