@@ -2,9 +2,11 @@
 
 import inspect
 import logging
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -16,7 +18,14 @@ from cifar_lightning.lightning_internals import has_trainer, is_made_by_cli, ski
 from cifar_lightning.meter import TrainingMeter
 from cifar_lightning.metrics import EvaluationMetrics, MetricCallable
 from cifar_lightning.models import Network
+from cifar_lightning.models.hardware import (
+    OF_TORCH,
+    MemoryFormat,
+    fastest_memory_format,
+    products_pay,
+)
 from cifar_lightning.models.initialisation import kaiming_
+from cifar_lightning.models.small_maps import SmallMaps
 from cifar_lightning.models.weights import Taken, start_from
 from cifar_lightning.optimizers.parameters import make_optimizer
 from cifar_lightning.processes.collectives import world_size
@@ -24,7 +33,7 @@ from cifar_lightning.schedules import check_schedule, with_schedule
 
 log = logging.getLogger(__name__)
 
-_METER, _LOSS = "training_meter", "loss"  # their entries in a checkpoint
+_METER, _LOSS, _FORMAT = "training_meter", "loss", "memory_format"  # entries in a checkpoint
 
 
 class ImageClassifier(LightningModule):
@@ -53,6 +62,9 @@ class ImageClassifier(LightningModule):
             https://arxiv.org/abs/1512.00567; belongs to the default loss.
         initialisation: "default" leaves the network's initial weights as they are; "kaiming" draws
             them for ReLUs.
+        memory_format: in which order images and weights lie in memory: ``channels_last``,
+            ``contiguous`` (channels first), or ``auto`` for what is fastest on the trainer's
+            device. Changes the last bits; a checkpoint keeps it.
         compile: have ``torch.compile`` make the network's code, in this mode. Takes a minute before
             the first step and a C++ compiler on a CPU.
         flip_averaging: average the logits of an image and its mirror image when evaluating. Its
@@ -78,6 +90,7 @@ class ImageClassifier(LightningModule):
         warmup: float = 0.0,
         label_smoothing: float = 0.0,
         initialisation: Literal["default", "kaiming"] = "default",
+        memory_format: Literal["auto", "channels_last", "contiguous"] = "auto",
         compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None,
         flip_averaging: bool = False,
         loss: nn.Module | None = None,
@@ -101,6 +114,9 @@ class ImageClassifier(LightningModule):
         self.flip_averaging = flip_averaging
         self._suffix = "_flip_averaged" if flip_averaging else ""
         self.compile_mode = compile
+        self.memory_format: MemoryFormat | None = None if memory_format == "auto" else memory_format
+        """None before a trainer has said for which device."""
+        self._small_maps = False
         self._make_optimizer = _Factory(
             _default_optimizer if optimizer is _OPTIMIZER else optimizer
         )
@@ -116,7 +132,10 @@ class ImageClassifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of normalised images N×C×H×W."""
-        logits: Tensor = self.net(images)
+        if self.memory_format is not None:
+            images = images.contiguous(memory_format=OF_TORCH[self.memory_format])
+        with SmallMaps() if self._small_maps else nullcontext():
+            logits: Tensor = self.net(images)
         # CUDA graphs put the next batch's results into the same memory
         return logits if self.compile_mode is None else logits.clone()
 
@@ -159,7 +178,17 @@ class ImageClassifier(LightningModule):
         """An optimizer of the parameters of a network and of the loss."""
         return make_optimizer(self._make_optimizer, net, self.loss)
 
+    def setup(self, stage: str) -> None:
+        self.adapt(self.trainer.strategy.root_device, str(self.trainer.precision))
+
+    def adapt(self, device: torch.device, precision: str) -> None:
+        """Compute as is fastest on a device, in a precision as Lightning names it."""
+        if self.memory_format is None:
+            self.memory_format = fastest_memory_format(self.net, device.type, precision)
+        self._small_maps = self.compile_mode is None and products_pay(device.type, precision)
+
     def on_fit_start(self) -> None:
+        self.net.to(memory_format=OF_TORCH[self.memory_format or "contiguous"])
         if self.weights is not None and self.taken is None:
             self.taken = start_from(self.net, self.weights)
         skip_idle_hooks(self.trainer)
@@ -196,9 +225,12 @@ class ImageClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_METER] = self.meter.state(self.trainer)
         checkpoint[_LOSS] = type(self.loss).__name__
+        checkpoint[_FORMAT] = self.memory_format
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.weights = None  # it has some of its own now
+        if self.hparams.get("memory_format") == "auto":
+            self.memory_format = checkpoint.get(_FORMAT, self.memory_format)
         if (state := checkpoint.get(_METER) or _older_state(checkpoint)) is not None:
             self.meter.load(state)
         _compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)

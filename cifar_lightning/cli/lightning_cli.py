@@ -6,7 +6,7 @@ import sys
 from enum import Enum
 from pathlib import Path
 from pydoc import locate
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import Namespace, lazy_instance
@@ -25,7 +25,7 @@ from cifar_lightning.cli.config_file import check_all_yaml
 from cifar_lightning.cli.construction import Constructed
 from cifar_lightning.cli.effects import check_options
 from cifar_lightning.cli.fit import Start, fit
-from cifar_lightning.cli.numerics import be_deterministic, choose_formats
+from cifar_lightning.cli.numerics import be_deterministic, choose_formats, fastest_precision
 from cifar_lightning.cli.parser import Parser
 from cifar_lightning.cli.resume import OptimizerChanges, differences, limit_reached
 from cifar_lightning.cli.trackers import as_list, going_on
@@ -106,6 +106,7 @@ class CLI(LightningCLI):
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         _add_options_of(subcommand, parser)
+        _offer_auto(parser)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -116,6 +117,7 @@ class CLI(LightningCLI):
         self._constructed.prepare(arguments.value_of, ours)
         with part_checks.answered(arguments.settings, ours.get("config") or {}):
             self.config = parser.parse_args(arguments.after_checkpoint(self.found))
+        self._resolve_precision()
         part_checks.check_all_complete(self.plain_config(), arguments.settings)
         callbacks = as_list(self.config.as_dict()[self.config.subcommand]["trainer"]["callbacks"])
         kinds = (locate(callback["class_path"]) for callback in callbacks)
@@ -138,6 +140,17 @@ class CLI(LightningCLI):
                 init_args=Namespace(names=self.pictures.class_names),
             )
 
+    def _resolve_precision(self) -> None:
+        """Put a number format in the place of "auto", before anything is written down."""
+        trainer = self.config[self.config.subcommand].trainer
+        if trainer.precision != "auto":
+            return
+        before = (self.found and self.found.ours.get("config")) or {}
+        if before:  # what was begun in one goes on in it
+            trainer.precision = before["trainer"]["precision"] or "32-true"
+        else:
+            trainer.precision = fastest_precision(trainer.accelerator)
+
     def _parse_ckpt_path(self) -> None:
         """Lightning lets the checkpoint's hyper-parameters win over the command line here."""
 
@@ -159,13 +172,21 @@ class CLI(LightningCLI):
             self._constructed.answer(error, config, self._arguments.settings)
         finally:
             self.config = asked  # where they go on is no part of what was asked for
-        self.config[self.subcommand].data.val_size = self.datamodule.val_size  # what "auto" became
+        self._keep_what_auto_became()
         checks.check_together(self.trainer, self.model, self.datamodule, config, self.found)
         # the number of classes comes from the data: load_from_checkpoint shall do without them
         hparams, number = self.model.hparams, self.datamodule.num_classes
         of_net = hparams["net"].get("init_args", {})
         hparams["net"]["init_args"] = {**of_net, "num_classes": number}
         hparams["num_classes"] = number
+
+    def _keep_what_auto_became(self) -> None:
+        """In config.yaml and the checkpoints: a resumed run goes on with the same."""
+        config = self.config[self.subcommand]
+        config.data.val_size = self.datamodule.val_size
+        self.model.adapt(self.trainer.strategy.root_device, str(self.trainer.precision))
+        config.model.memory_format = self.model.memory_format
+        self.model.hparams["memory_format"] = self.model.memory_format
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -250,6 +271,13 @@ def _add_options_of(command: str, parser: LightningArgumentParser) -> None:
     if command == "predict":
         parser.add_argument("--data.images", type=str, nargs="+")
         parser.add_argument("--to", type=str | None)
+
+
+def _offer_auto(parser: LightningArgumentParser) -> None:
+    """Let ``--trainer.precision`` be auto, which Lightning does not know. jsonargparse takes the
+    types of an option from the signature alone."""
+    (precision,) = (action for action in parser._actions if action.dest == "trainer.precision")
+    precision._typehint = precision._typehint | Literal["auto"]
 
 
 def quiet_lightning(level: int = logging.WARNING) -> None:

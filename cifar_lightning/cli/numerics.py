@@ -1,4 +1,4 @@
-"""How a GPU computes: the same bits every time, and in which number format."""
+"""How a device computes: in which number format, and the same bits every time."""
 
 import logging
 import os
@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.accelerators import CUDAAccelerator
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+
+from cifar_lightning.models.hardware import computes_in_bf16
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,18 @@ def choose_formats() -> None:
     before code of the user's is imported, which may choose otherwise."""
     torch.backends.cudnn.allow_tf32 = True
     torch.set_float32_matmul_precision("highest")
+
+
+def fastest_precision(accelerator: str) -> str:
+    """What ``--trainer.precision auto`` means: bfloat16 where the hardware computes in it.
+
+    Args:
+        accelerator: ``--trainer.accelerator``.
+    """
+    if accelerator in ("auto", "gpu"):
+        there = (("cuda", CUDAAccelerator), ("mps", MPSAccelerator))
+        accelerator = next((name for name, kind in there if kind.is_available()), "cpu")
+    return "bf16-mixed" if computes_in_bf16(accelerator) else "32-true"
 
 
 def be_deterministic(trainer: Trainer, asked: bool | str | None) -> Trainer:
