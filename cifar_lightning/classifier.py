@@ -27,7 +27,7 @@ from cifar_lightning.models.hardware import (
 from cifar_lightning.models.initialisation import kaiming_
 from cifar_lightning.models.small_maps import SmallMaps
 from cifar_lightning.models.weights import Taken, start_from
-from cifar_lightning.optimizers.parameters import make_optimizer
+from cifar_lightning.optimizers.parameters import fuse, make_optimizer
 from cifar_lightning.processes.collectives import world_size
 from cifar_lightning.schedules import check_schedule, with_schedule
 
@@ -172,7 +172,7 @@ class ImageClassifier(LightningModule):
             # without a trainer only to see whether it can be made
             steps = self.trainer.estimated_stepping_batches if has_trainer(self) else 1000
         schedule = self._make_lr_scheduler, self._lr_scheduler_interval, steps or 0, self._warmup
-        return with_schedule(self.new_optimizer(self.net), *schedule)
+        return with_schedule(fuse(self.new_optimizer(self.net)), *schedule)
 
     def new_optimizer(self, net: nn.Module) -> Optimizer:
         """An optimizer of the parameters of a network and of the loss."""

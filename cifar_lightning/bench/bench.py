@@ -28,6 +28,7 @@ from cifar_lightning.cli.fit import checkpoints_of, open_run_folder
 from cifar_lightning.cli.lightning_cli import CLI, quiet_lightning, start
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UsageError
+from cifar_lightning.optimizers.parameters import fuse
 from cifar_lightning.runs.files import write_json
 from cifar_lightning.runs.provenance import device_name, versions
 
@@ -231,7 +232,7 @@ class _LossAlone(LightningModule):
         return self._model.training_loss(self._model(images), labels)
 
     def configure_optimizers(self) -> Any:
-        return self._model.new_optimizer(self.net)
+        return fuse(self._model.new_optimizer(self.net))
 
 
 class _Stopwatch:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -24,6 +25,21 @@ def make_optimizer(make: Callable[[Any], Optimizer], net: nn.Module, loss: nn.Mo
     if _wants_names(make):
         return make(named)
     return _in_groups(make, [parameter for _, parameter in named])
+
+
+def fuse(optimizer: Optimizer) -> Optimizer:
+    """Have an optimizer of torch's update weights on a CPU in one pass over them, unless it was
+    told how to. On GPUs torch itself updates them together."""
+    groups = optimizer.param_groups
+    weights = (p for group in groups for p in group["params"])
+    if type(optimizer).__module__.startswith("torch.optim.") and all(
+        p.device.type == "cpu" and p.dtype in (torch.float32, torch.float64) for p in weights
+    ):
+        for group in groups:
+            chosen = group.get("foreach") is not None or group.get("differentiable")
+            if group.get("fused", False) is None and not chosen:
+                group["fused"] = True
+    return optimizer
 
 
 def _wants_names(make: Callable[..., Any]) -> bool:
