@@ -7,14 +7,19 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
 from cifar_lightning.data.batches import Share, images_and_labels
-from cifar_lightning.lightning_internals import has_trainer, is_made_by_cli, skip_idle_hooks
+from cifar_lightning.lightning_internals import (
+    Module,
+    has_trainer,
+    is_made_by_cli,
+    pass_batch_index,
+    skip_idle_hooks,
+)
 from cifar_lightning.meter import TrainingMeter
 from cifar_lightning.metrics import EvaluationMetrics, MetricCallable
 from cifar_lightning.models import Network
@@ -36,7 +41,7 @@ log = logging.getLogger(__name__)
 _METER, _LOSS, _FORMAT = "training_meter", "loss", "memory_format"  # entries in a checkpoint
 
 
-class ImageClassifier(LightningModule):
+class ImageClassifier(Module):
     """Trains a network to tell classes of images apart.
 
     A batch is (images, labels): float N×C×H×W, normalised, and int64 N. Of a ``Share`` all means
@@ -192,6 +197,7 @@ class ImageClassifier(LightningModule):
         if self.weights is not None and self.taken is None:
             self.taken = start_from(self.net, self.weights)
         skip_idle_hooks(self.trainer)
+        pass_batch_index(self.trainer)
         if self.compile_mode is not None:
             self.net.compile(mode=self.compile_mode)  # in place: names of weights stay
 
