@@ -1,18 +1,16 @@
 """The LightningModule: forward, the four steps, optimizer and schedule."""
 
 import inspect
-import logging
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
 
-import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
-from cifar_lightning.data.batches import Share, images_and_labels
+from cifar_lightning.data.batches import Share, images_and_labels, share_of_mean
 from cifar_lightning.lightning_internals import (
     Module,
     has_trainer,
@@ -20,23 +18,15 @@ from cifar_lightning.lightning_internals import (
     pass_batch_index,
     skip_idle_hooks,
 )
-from cifar_lightning.meter import TrainingMeter
+from cifar_lightning.meter import TrainingMeter, gaps, older_state
 from cifar_lightning.metrics import EvaluationMetrics, MetricCallable
 from cifar_lightning.models import Network
-from cifar_lightning.models.hardware import (
-    OF_TORCH,
-    MemoryFormat,
-    fastest_memory_format,
-    products_pay,
-)
+from cifar_lightning.models.computing import Computing
+from cifar_lightning.models.descriptions import compare_losses, is_description
 from cifar_lightning.models.initialisation import kaiming_
-from cifar_lightning.models.small_maps import SmallMaps
 from cifar_lightning.models.weights import Taken, start_from
-from cifar_lightning.optimizers.parameters import fuse, make_optimizer
-from cifar_lightning.processes.collectives import world_size
+from cifar_lightning.optimizers.parameters import Factory, fuse, make_optimizer
 from cifar_lightning.schedules import check_schedule, with_schedule
-
-log = logging.getLogger(__name__)
 
 _METER, _LOSS, _FORMAT = "training_meter", "loss", "memory_format"  # entries in a checkpoint
 
@@ -119,13 +109,9 @@ class ImageClassifier(Module):
         self.flip_averaging = flip_averaging
         self._suffix = "_flip_averaged" if flip_averaging else ""
         self.compile_mode = compile
-        self.memory_format: MemoryFormat | None = None if memory_format == "auto" else memory_format
-        """None before a trainer has said for which device."""
-        self._small_maps = False
-        self._make_optimizer = _Factory(
-            _default_optimizer if optimizer is _OPTIMIZER else optimizer
-        )
-        self._make_lr_scheduler = lr_scheduler and _Factory(lr_scheduler)
+        self.computing = Computing(memory_format)
+        self._make_optimizer = Factory(_default_optimizer if optimizer is _OPTIMIZER else optimizer)
+        self._make_lr_scheduler = lr_scheduler and Factory(lr_scheduler)
         self._lr_scheduler_interval, self._warmup = lr_scheduler_interval, warmup
         self.meter = TrainingMeter()
         num_classes = num_classes or int(getattr(net, "num_classes", 10))
@@ -137,10 +123,7 @@ class ImageClassifier(Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of normalised images N×C×H×W."""
-        if self.memory_format is not None:
-            images = images.contiguous(memory_format=OF_TORCH[self.memory_format])
-        with SmallMaps() if self._small_maps else nullcontext():
-            logits: Tensor = self.net(images)
+        logits = self.computing(self.net, images)
         # CUDA graphs put the next batch's results into the same memory
         return logits if self.compile_mode is None else logits.clone()
 
@@ -150,7 +133,7 @@ class ImageClassifier(Module):
         loss = self.training_loss(logits, labels)
         if has_trainer(self):
             self.meter.update(self.trainer, batch_idx, loss.detach(), logits.detach(), labels)
-        return _share_of_mean(loss, logits, batch.of) if isinstance(batch, Share) else loss
+        return share_of_mean(loss, logits, batch.of) if isinstance(batch, Share) else loss
 
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         images, labels = images_and_labels(batch)
@@ -184,16 +167,15 @@ class ImageClassifier(Module):
         return make_optimizer(self._make_optimizer, net, self.loss)
 
     def setup(self, stage: str) -> None:
-        self.adapt(self.trainer.strategy.root_device, str(self.trainer.precision))
+        self.adapt(self.trainer)
 
-    def adapt(self, device: torch.device, precision: str) -> None:
-        """Compute as is fastest on a device, in a precision as Lightning names it."""
-        if self.memory_format is None:
-            self.memory_format = fastest_memory_format(self.net, device.type, precision)
-        self._small_maps = self.compile_mode is None and products_pay(device.type, precision)
+    def adapt(self, trainer: Trainer) -> None:
+        """Choose what is fastest on a trainer's device."""
+        device, precision = trainer.strategy.root_device, str(trainer.precision)
+        self.computing.adapt(self.net, device, precision, self.compile_mode is not None)
 
     def on_fit_start(self) -> None:
-        self.net.to(memory_format=OF_TORCH[self.memory_format or "contiguous"])
+        self.computing.lay_out(self.net)
         if self.weights is not None and self.taken is None:
             self.taken = start_from(self.net, self.weights)
         skip_idle_hooks(self.trainer)
@@ -214,7 +196,7 @@ class ImageClassifier(Module):
         means = self.meter.end_epoch(self.trainer)
         self.log_dict(means)
         if self.validated_at == self.global_step:
-            self.log_dict(_gaps(means, self.trainer.callback_metrics, bool(self.label_smoothing)))
+            self.log_dict(gaps(means, self.trainer.callback_metrics, bool(self.label_smoothing)))
 
     def on_validation_epoch_start(self) -> None:
         self.metrics.reset(self.device)
@@ -231,28 +213,23 @@ class ImageClassifier(Module):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_METER] = self.meter.state(self.trainer)
         checkpoint[_LOSS] = type(self.loss).__name__
-        checkpoint[_FORMAT] = self.memory_format
+        checkpoint[_FORMAT] = self.computing.memory_format
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.weights = None  # it has some of its own now
         if self.hparams.get("memory_format") == "auto":
-            self.memory_format = checkpoint.get(_FORMAT, self.memory_format)
-        if (state := checkpoint.get(_METER) or _older_state(checkpoint)) is not None:
+            self.computing.memory_format = checkpoint.get(_FORMAT)
+        if (state := checkpoint.get(_METER) or older_state(checkpoint)) is not None:
             self.meter.load(state)
-        _compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)
-        _keep_description(self, checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
+        compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)
+        # of load_from_checkpoint, which was given no objects for parts: its own checkpoints too
+        described = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if not has_trainer(self) and is_description(described):
+            self.save_hyperparameters(described, logger=False)
 
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self(images)
         return (logits + self(images.flip(-1))) / 2 if self.flip_averaging else logits
-
-
-class _Factory(partial[Any]):
-    """A function that copies of a module share. The command line's refer to all of it, down to
-    locks: they cannot be copied."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Factory":
-        return self
 
 
 _OPTIMIZER = inspect.signature(ImageClassifier.__init__).parameters["optimizer"].default
@@ -264,14 +241,6 @@ def _default_optimizer(parameters: Any) -> Optimizer:
     return optimizer
 
 
-def _gaps(means: dict[str, Tensor], now: dict[str, Tensor], smoothed: bool) -> dict[str, Tensor]:
-    """By how much training images do better, where the metrics of validation are logged."""
-    if "val/loss" not in now:
-        return {}
-    loss = {} if smoothed else {"gap/loss": now["val/loss"] - means["train/loss_epoch"]}
-    return {**loss, "gap/acc": means["train/acc_epoch"] - now["val/acc"]}
-
-
 def _check_smoothing(share: float, loss: nn.Module | None) -> None:
     if not 0 <= share < 1:
         raise ValueError(f"model.label_smoothing {share} must be at least 0, below 1")
@@ -279,49 +248,3 @@ def _check_smoothing(share: float, loss: nn.Module | None) -> None:
         raise ValueError(
             "model.label_smoothing belongs to the default loss: leave one of them out."
         )
-
-
-def _share_of_mean(loss: Tensor, logits: Tensor, images: int) -> Tensor:
-    """What a process adds to the mean over all images of a batch. DDP divides the sum of the
-    gradients by the number of processes, not of images."""
-    if len(logits) == 0:
-        return logits.sum()  # 0, where the mean over no images is not a number
-    return loss * (len(logits) * world_size() / images)
-
-
-def _compare_losses(trained: str | None, ours: str) -> None:
-    """From Python a loss is an object, which no checkpoint holds."""
-    if trained not in (None, ours):
-        log.warning(
-            "The checkpoint was trained with the loss %s, and what is loaded has %s: the losses of "
-            "its evaluations are not comparable; give it loss=%s(...) unless that is meant.",
-            trained,
-            ours,
-            trained,
-        )
-
-
-def _keep_description(module: ImageClassifier, description: dict[str, Any]) -> None:
-    """Have a module that ``load_from_checkpoint`` made from a description, which the command line
-    wrote, put it into its own checkpoints, too; unless it was given objects for parts."""
-    if not has_trainer(module) and "net" in description and _is_plain(description):
-        module.save_hyperparameters(description, logger=False)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict | list | tuple):
-        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
-    return value is None or isinstance(value, str | int | float)
-
-
-def _older_state(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-    """The meter's state in a checkpoint of format 3 and before, where it was among the weights."""
-    weights = checkpoint["state_dict"]
-    sums = {n: weights.pop(n) for n in [*weights] if n.startswith(("window.", "epoch."))}
-    if "window.loss" not in sums:
-        return None
-    window, epoch = (
-        [float(sums[f"{part}.{name}"]) for name in ("loss", "right", "images")]
-        for part in ("window", "epoch")
-    )
-    return {"windows": checkpoint.get("windows") or [window], "epoch": epoch}

@@ -25,7 +25,8 @@ from cifar_lightning.bench.table import table
 from cifar_lightning.bench.whole_processes import peak_memory, start_up
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.fit import checkpoints_of, open_run_folder
-from cifar_lightning.cli.lightning_cli import CLI, quiet_lightning, start
+from cifar_lightning.cli.lightning_cli import CLI, start
+from cifar_lightning.cli.messages import quiet_lightning
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UsageError
 from cifar_lightning.optimizers.parameters import fuse
@@ -222,7 +223,7 @@ class _LossAlone(LightningModule):
         self._model = model
 
     def setup(self, stage: str) -> None:
-        self._model.adapt(self.trainer.strategy.root_device, str(self.trainer.precision))
+        self._model.adapt(self.trainer)
 
     def on_fit_start(self) -> None:
         self._model.on_fit_start()

@@ -141,7 +141,7 @@ def _introduce(
         f"{parameters:,}",
         trainer.strategy.root_device,
         trainer.precision,
-        model.memory_format,
+        model.computing.memory_format,
         type(data.source).__name__,
         data.splits.description,
         checkpoints_of(trainer).run or "no run folder",

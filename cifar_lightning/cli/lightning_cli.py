@@ -6,7 +6,7 @@ import sys
 from enum import Enum
 from pathlib import Path
 from pydoc import locate
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from jsonargparse import Namespace, lazy_instance
@@ -25,7 +25,8 @@ from cifar_lightning.cli.config_file import check_all_yaml
 from cifar_lightning.cli.construction import Constructed
 from cifar_lightning.cli.effects import check_options
 from cifar_lightning.cli.fit import Start, fit
-from cifar_lightning.cli.numerics import be_deterministic, choose_formats, fastest_precision
+from cifar_lightning.cli.messages import quiet_lightning
+from cifar_lightning.cli.numerics import be_deterministic, choose_formats, offer_auto, resolved
 from cifar_lightning.cli.parser import Parser
 from cifar_lightning.cli.resume import OptimizerChanges, differences, limit_reached
 from cifar_lightning.cli.trackers import as_list, going_on
@@ -109,7 +110,7 @@ class CLI(LightningCLI):
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         _add_options_of(subcommand, parser)
-        _offer_auto(parser)
+        offer_auto(parser)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -120,7 +121,8 @@ class CLI(LightningCLI):
         self._constructed.prepare(arguments.value_of, ours)
         with part_checks.answered(arguments.settings, ours.get("config") or {}):
             self.config = parser.parse_args(arguments.after_checkpoint(self.found))
-        self._resolve_precision()
+        trainer = self.config[self.config.subcommand].trainer
+        trainer.precision = resolved(trainer.precision, trainer.accelerator, ours.get("config"))
         part_checks.check_all_complete(self.plain_config(), arguments.settings)
         callbacks = as_list(self.config.as_dict()[self.config.subcommand]["trainer"]["callbacks"])
         kinds = (locate(callback["class_path"]) for callback in callbacks)
@@ -142,17 +144,6 @@ class CLI(LightningCLI):
                 class_path="cifar_lightning.data.source.ClassNames",
                 init_args=Namespace(names=self.pictures.class_names),
             )
-
-    def _resolve_precision(self) -> None:
-        """Put a number format in the place of "auto", before anything is written down."""
-        trainer = self.config[self.config.subcommand].trainer
-        if trainer.precision != "auto":
-            return
-        before = (self.found and self.found.ours.get("config")) or {}
-        if before:  # what was begun in one goes on in it
-            trainer.precision = before["trainer"]["precision"] or "32-true"
-        else:
-            trainer.precision = fastest_precision(trainer.accelerator)
 
     def _parse_ckpt_path(self) -> None:
         """Lightning lets the checkpoint's hyper-parameters win over the command line here."""
@@ -187,9 +178,9 @@ class CLI(LightningCLI):
         """In config.yaml and the checkpoints: a resumed run goes on with the same."""
         config = self.config[self.subcommand]
         config.data.val_size = self.datamodule.val_size
-        self.model.adapt(self.trainer.strategy.root_device, str(self.trainer.precision))
-        config.model.memory_format = self.model.memory_format
-        self.model.hparams["memory_format"] = self.model.memory_format
+        self.model.adapt(self.trainer)
+        config.model.memory_format = self.model.computing.memory_format
+        self.model.hparams["memory_format"] = config.model.memory_format
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -274,22 +265,6 @@ def _add_options_of(command: str, parser: LightningArgumentParser) -> None:
     if command == "predict":
         parser.add_argument("--data.images", type=str, nargs="+")
         parser.add_argument("--to", type=str | None)
-
-
-def _offer_auto(parser: LightningArgumentParser) -> None:
-    """Let ``--trainer.precision`` be auto, which Lightning does not know. jsonargparse takes the
-    types of an option from the signature alone."""
-    (precision,) = (action for action in parser._actions if action.dest == "trainer.precision")
-    precision._typehint = precision._typehint | Literal["auto"]
-
-
-def quiet_lightning(level: int = logging.WARNING) -> None:
-    """Let Lightning say what is wrong alone: it advertises from the moment it is imported."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(level)
-    # what callbacks say when they are asked to: ModelSummary, EarlyStopping(verbose=True)
-    logging.getLogger("pytorch_lightning.callbacks").setLevel(logging.INFO)
-    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # its report
 
 
 def run() -> CLI:

@@ -14,8 +14,6 @@ from torch import nn
 MemoryFormat = Literal["channels_last", "contiguous"]
 """As torch names them: N×H×W×C in memory, or N×C×H×W."""
 
-OF_TORCH = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-
 
 def computes_in_bf16(device: str) -> bool:
     """Whether the hardware has bfloat16 arithmetic, rather than emulating it.

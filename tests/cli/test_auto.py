@@ -83,8 +83,8 @@ def test_from_python_a_checkpoint_keeps_it(tmp_path: Path) -> None:
     path = tmp_path / "made.ckpt"
     first.save_checkpoint(path)
     loaded = ImageClassifier.load_from_checkpoint(path, net=AlexNet())
-    assert loaded.memory_format == "contiguous"
+    assert loaded.computing.memory_format == "contiguous"
     goes_on = ImageClassifier(net := AlexNet())
     trainer(2).fit(goes_on, data, ckpt_path=path)
-    assert goes_on.memory_format == "contiguous"
+    assert goes_on.computing.memory_format == "contiguous"
     assert next(net.features[3].parameters()).is_contiguous()

@@ -34,6 +34,43 @@ def test_one_pass_on_a_cpu_by_the_same_mathematics(kind: type[Optimizer]) -> Non
     torch.testing.assert_close(*ends)
 
 
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+@pytest.mark.parametrize("of", ["gradients", "states"])
+def test_whatever_the_order_in_memory(kind: Any, of: str) -> None:
+    ends = []
+    for change in (lambda optimizer: optimizer, fuse):
+        weight = torch.nn.Parameter(torch.linspace(-1, 1, 120).view(5, 6, 2, 2))
+        weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        how = {"momentum": 0.9} if kind is SGD else {}
+        optimizer = change(kind([weight], lr=0.1, **how))
+        for step in range(4):
+            generator = torch.Generator().manual_seed(step)
+            gradient = torch.randn(weight.shape, generator=generator)
+            weight.grad = (
+                gradient if of == "gradients" else torch.empty_like(weight).copy_(gradient)
+            )
+            optimizer.step()
+            if of == "states":  # as a checkpoint in another order has them
+                for state in optimizer.state.values():
+                    state.update({n: v.contiguous() for n, v in state.items()})
+        ends.append(weight.detach())
+    torch.testing.assert_close(*ends)
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_a_weight_that_is_trained_later_than_others(kind: Any) -> None:
+    ends = []
+    for change in (lambda optimizer: optimizer, fuse):
+        weights: Any = [torch.nn.Parameter(torch.ones(2, 3)) for _ in range(2)]
+        optimizer = change(kind(weights, lr=0.1, **({"momentum": 0.9} if kind is SGD else {})))
+        for step in range(4):
+            weights[0].grad = torch.full((2, 3), 0.5 + step)
+            weights[1].grad = None if step < 2 else torch.full((2, 3), 0.5 - step)
+            optimizer.step()
+        ends.append(torch.stack(weights).detach())
+    torch.testing.assert_close(*ends)
+
+
 def test_who_has_been_told_or_cannot_is_left_alone() -> None:
     for optimizer in (made(SGD, foreach=False), made(SGD, fused=False), made(RMSprop), made(Muon)):
         assert not optimizer.param_groups[0].get("fused")
