@@ -1,10 +1,8 @@
 """The LightningModule: forward, the four steps, optimizer and schedule."""
 
 import inspect
-from functools import partial
 from typing import Any, Literal
 
-from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,7 +24,7 @@ from cifar_lightning.models.descriptions import compare_losses, is_description
 from cifar_lightning.models.initialisation import kaiming_
 from cifar_lightning.models.weights import Taken, start_from
 from cifar_lightning.optimizers.parameters import Factory, fuse, make_optimizer
-from cifar_lightning.schedules import check_schedule, with_schedule
+from cifar_lightning.schedules import Schedule
 
 _METER, _LOSS, _FORMAT = "training_meter", "loss", "memory_format"  # entries in a checkpoint
 
@@ -38,9 +36,8 @@ class ImageClassifier(Module):
     are over the images of the whole batch.
 
     Logged: ``train/loss``, ``train/acc`` (means since the last time) and the learning rate, every
-    ``log_every_n_steps``; ``train/loss_epoch``, ``train/acc_epoch``, ``val/…`` and ``test/…`` (over
-    the whole pass); ``gap/…``, by how much training images do better than validation images (not
-    the loss by smoothed labels, which is not comparable).
+    ``log_every_n_steps``; of whole passes ``train/loss_epoch``, ``train/acc_epoch``, ``val/…`` and
+    ``test/…``; ``gap/…``, by how much training images do better than validation images.
     A checkpoint of a run from Python holds no objects: ``load_from_checkpoint(path, net=...)``.
 
     Args:
@@ -57,13 +54,11 @@ class ImageClassifier(Module):
             https://arxiv.org/abs/1512.00567; belongs to the default loss.
         initialisation: "default" leaves the network's initial weights as they are; "kaiming" draws
             them for ReLUs.
-        memory_format: in which order images and weights lie in memory: ``channels_last``,
-            ``contiguous`` (channels first), or ``auto`` for what is fastest on the trainer's
-            device. Changes the last bits; a checkpoint keeps it.
-        compile: have ``torch.compile`` make the network's code, in this mode. Takes a minute before
-            the first step and a C++ compiler on a CPU.
-        flip_averaging: average the logits of an image and its mirror image when evaluating. Its
-            metrics are named apart, ``test/acc_flip_averaged`` and so on.
+        memory_format: the order of images and weights in memory; ``contiguous`` is channels first,
+            ``auto`` what is fastest on the trainer's device. A checkpoint keeps it.
+        compile: have ``torch.compile`` make the network's code, in this mode: a minute before the
+            first step, and a C++ compiler on a CPU.
+        flip_averaging: evaluate the mean logits of an image and its mirror image; named apart.
         loss: from logits N×K and labels N to a mean over the images; cross-entropy by default.
         metrics: further metrics of probabilities N×K and labels N, each made from the number of
             classes, as those of torchmetrics.classification are; logged as ``val/<class>``.
@@ -95,8 +90,6 @@ class ImageClassifier(Module):
     ) -> None:
         super().__init__()
         _check_smoothing(label_smoothing, loss)
-        arguments = lr_scheduler.keywords if isinstance(lr_scheduler, partial) else {}
-        check_schedule(lr_scheduler is not None, arguments, lr_scheduler_interval, warmup)
         # From the command line these come as plain descriptions, by which load_from_checkpoint
         # makes them again. Objects would make a checkpoint that weights_only cannot read.
         objects = ["net", "loss", "optimizer", "lr_scheduler", "metrics"]
@@ -105,27 +98,21 @@ class ImageClassifier(Module):
         if initialisation == "kaiming":
             kaiming_(net)
         self.loss = nn.CrossEntropyLoss() if loss is None else loss
-        self.label_smoothing = label_smoothing
-        self.flip_averaging = flip_averaging
+        self.label_smoothing, self.flip_averaging = label_smoothing, flip_averaging
         self._suffix = "_flip_averaged" if flip_averaging else ""
-        self.compile_mode = compile
-        self.computing = Computing(memory_format)
+        self.computing = Computing(memory_format, compile)
         self._make_optimizer = Factory(_default_optimizer if optimizer is _OPTIMIZER else optimizer)
-        self._make_lr_scheduler = lr_scheduler and Factory(lr_scheduler)
-        self._lr_scheduler_interval, self._warmup = lr_scheduler_interval, warmup
+        self._schedule = Schedule(lr_scheduler, lr_scheduler_interval, warmup)
         self.meter = TrainingMeter()
-        num_classes = num_classes or int(getattr(net, "num_classes", 10))
-        self.metrics = EvaluationMetrics(num_classes, metrics)
+        classes = num_classes or int(getattr(net, "num_classes", 10))
+        self.metrics = EvaluationMetrics(classes, metrics)
         self.weights = weights
         self.taken: Taken | None = None  # over from weights
-        self.validated_at = -1
-        """The step of the newest validation; -1 before the first."""
+        self.validated_at = -1  # the step of the newest validation
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of normalised images N×C×H×W."""
-        logits = self.computing(self.net, images)
-        # CUDA graphs put the next batch's results into the same memory
-        return logits if self.compile_mode is None else logits.clone()
+        return self.computing(self.net, images)
 
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         images, labels = images_and_labels(batch)
@@ -156,32 +143,25 @@ class ImageClassifier(Module):
 
     def configure_optimizers(self, steps: float | None = None) -> Any:
         """Optimizer and schedule for a run of so many steps; by default as many as it has."""
-        if steps is None and self._make_lr_scheduler is not None:
+        if steps is None and self._schedule:
             # without a trainer only to see whether it can be made
             steps = self.trainer.estimated_stepping_batches if has_trainer(self) else 1000
-        schedule = self._make_lr_scheduler, self._lr_scheduler_interval, steps or 0, self._warmup
-        return with_schedule(fuse(self.new_optimizer(self.net)), *schedule)
+        return self._schedule.of(fuse(self.new_optimizer(self.net)), steps or 0)
 
     def new_optimizer(self, net: nn.Module) -> Optimizer:
         """An optimizer of the parameters of a network and of the loss."""
         return make_optimizer(self._make_optimizer, net, self.loss)
 
     def setup(self, stage: str) -> None:
-        self.adapt(self.trainer)
-
-    def adapt(self, trainer: Trainer) -> None:
-        """Choose what is fastest on a trainer's device."""
-        device, precision = trainer.strategy.root_device, str(trainer.precision)
-        self.computing.adapt(self.net, device, precision, self.compile_mode is not None)
+        strategy = self.trainer.strategy
+        self.computing.adapt(self.net, strategy.root_device, str(self.trainer.precision))
 
     def on_fit_start(self) -> None:
-        self.computing.lay_out(self.net)
         if self.weights is not None and self.taken is None:
             self.taken = start_from(self.net, self.weights)
+        self.computing.begin(self.net)
         skip_idle_hooks(self.trainer)
         pass_batch_index(self.trainer)
-        if self.compile_mode is not None:
-            self.net.compile(mode=self.compile_mode)  # in place: names of weights stay
 
     def on_train_start(self) -> None:
         self.meter.to(self.device)
@@ -217,8 +197,7 @@ class ImageClassifier(Module):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.weights = None  # it has some of its own now
-        if self.hparams.get("memory_format") == "auto":
-            self.computing.memory_format = checkpoint.get(_FORMAT)
+        self.computing.restore(checkpoint.get(_FORMAT))
         if (state := checkpoint.get(_METER) or older_state(checkpoint)) is not None:
             self.meter.load(state)
         compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)

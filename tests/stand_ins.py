@@ -363,7 +363,7 @@ class OnCUDA(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         assert isinstance(pl_module, ImageClassifier)
-        pl_module.compile_mode = None
+        pl_module.computing.compile_mode = None
         self._inference_mode: list[bool] = []
 
     def on_train_batch_end(

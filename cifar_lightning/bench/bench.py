@@ -223,7 +223,7 @@ class _LossAlone(LightningModule):
         self._model = model
 
     def setup(self, stage: str) -> None:
-        self._model.adapt(self.trainer)
+        self._model.setup(stage)
 
     def on_fit_start(self) -> None:
         self._model.on_fit_start()

@@ -47,7 +47,7 @@ class PlainLoop:
             self._model.training_loss,
             [self._prepared(batch) for batch in first],
             self._precision.precision,
-            self._model.compile_mode,
+            self._model.computing.compile_mode,
         )
 
     def article(self, steps: int, workers: int) -> float:
@@ -117,8 +117,8 @@ class PlainLoop:
 
     def _fresh(self) -> tuple[nn.Module, Optimizer]:
         net = copy.deepcopy(self._model.net).to(self._device).train()
-        if self._model.compile_mode is not None:
-            net.compile(mode=self._model.compile_mode)
+        if self._model.computing.compile_mode is not None:
+            net.compile(mode=self._model.computing.compile_mode)
         return net, self._model.new_optimizer(net)
 
     def _step(

@@ -28,7 +28,7 @@ from cifar_lightning.cli.fit import Start, fit
 from cifar_lightning.cli.messages import quiet_lightning
 from cifar_lightning.cli.numerics import be_deterministic, choose_formats, offer_auto, resolved
 from cifar_lightning.cli.parser import Parser
-from cifar_lightning.cli.resume import OptimizerChanges, differences, limit_reached
+from cifar_lightning.cli.resume import OptimizerChanges, differences, is_finished
 from cifar_lightning.cli.trackers import as_list, going_on
 from cifar_lightning.commands.predictions import Pictures
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
@@ -139,11 +139,7 @@ class CLI(LightningCLI):
         check_as_trained(self.found, self.plain_config(), arguments, images is not None)
         if images is not None:
             self.pictures = Pictures(images, self.found)
-            # the data that the checkpoint was trained on may be gone
-            config.data.source = Namespace(
-                class_path="cifar_lightning.data.source.ClassNames",
-                init_args=Namespace(names=self.pictures.class_names),
-            )
+            config.data.source = _names_alone(self.pictures)
 
     def _parse_ckpt_path(self) -> None:
         """Lightning lets the checkpoint's hyper-parameters win over the command line here."""
@@ -166,21 +162,20 @@ class CLI(LightningCLI):
             self._constructed.answer(error, config, self._arguments.settings)
         finally:
             self.config = asked  # where they go on is no part of what was asked for
-        self._keep_what_auto_became()
+        self._write_down()
         checks.check_together(self.trainer, self.model, self.datamodule, config, self.found)
-        # the number of classes comes from the data: load_from_checkpoint shall do without them
-        hparams, number = self.model.hparams, self.datamodule.num_classes
-        of_net = hparams["net"].get("init_args", {})
-        hparams["net"]["init_args"] = {**of_net, "num_classes": number}
-        hparams["num_classes"] = number
 
-    def _keep_what_auto_became(self) -> None:
-        """In config.yaml and the checkpoints: a resumed run goes on with the same."""
-        config = self.config[self.subcommand]
-        config.data.val_size = self.datamodule.val_size
-        self.model.adapt(self.trainer)
-        config.model.memory_format = self.model.computing.memory_format
-        self.model.hparams["memory_format"] = config.model.memory_format
+    def _write_down(self) -> None:
+        """What "auto" has become, and the number of classes: a resumed run goes on with the same,
+        and load_from_checkpoint does without the data."""
+        config, hparams, data = self.config[self.subcommand], self.model.hparams, self.datamodule
+        computing, device = self.model.computing, self.trainer.strategy.root_device
+        computing.adapt(self.model.net, device, str(self.trainer.precision))
+        config.data.val_size = data.val_size
+        config.model.memory_format = hparams["memory_format"] = computing.memory_format
+        of_net = hparams["net"].get("init_args", {})
+        hparams["net"]["init_args"] = {**of_net, "num_classes": data.num_classes}
+        hparams["num_classes"] = data.num_classes
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -213,15 +208,9 @@ class CLI(LightningCLI):
         return be_deterministic(trainer, config.deterministic)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand == "fit" and self.found is not None:
-            limit = limit_reached(self.found, self.trainer.max_epochs, self.trainer.max_steps)
-            if limit is not None:
-                log.info(
-                    "%s: this run is finished; give a larger --trainer.%s to go on with it.",
-                    self.found.path,
-                    limit,
-                )
-                return
+        begun = self.found if subcommand == "fit" else None
+        if begun is not None and is_finished(begun, self.trainer):
+            return
         with launch(self.trainer), answered(self.run_folder):
             super()._run_subcommand(subcommand)
 
@@ -252,6 +241,13 @@ class CLI(LightningCLI):
         assert self.found is not None
         asked = self.found, self.plain_config(), self.datamodule, self.collector, self.pictures
         return evaluate.Evaluation(*asked)
+
+
+def _names_alone(pictures: Pictures) -> Namespace:
+    """A source that knows the classes of a checkpoint: the data that it was trained on may be
+    gone."""
+    names = Namespace(names=pictures.class_names)
+    return Namespace(class_path="cifar_lightning.data.source.ClassNames", init_args=names)
 
 
 def _add_options_of(command: str, parser: LightningArgumentParser) -> None:
