@@ -1,42 +1,43 @@
 """The LightningModule: forward, the four steps, optimizer and schedule."""
 
 import inspect
-import logging
-from functools import partial
 from typing import Any, Literal
 
-from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
-from cifar_lightning.data.batches import Share, images_and_labels
-from cifar_lightning.lightning_internals import has_trainer, is_made_by_cli, skip_idle_hooks
-from cifar_lightning.meter import TrainingMeter
+from cifar_lightning.data.batches import Share, images_and_labels, share_of_mean
+from cifar_lightning.lightning_internals import (
+    Module,
+    has_trainer,
+    is_made_by_cli,
+    pass_batch_index,
+    skip_idle_hooks,
+)
+from cifar_lightning.meter import TrainingMeter, gaps, older_state
 from cifar_lightning.metrics import EvaluationMetrics, MetricCallable
 from cifar_lightning.models import Network
+from cifar_lightning.models.computing import Computing
+from cifar_lightning.models.descriptions import compare_losses, is_description
 from cifar_lightning.models.initialisation import kaiming_
 from cifar_lightning.models.weights import Taken, start_from
-from cifar_lightning.optimizers.parameters import make_optimizer
-from cifar_lightning.processes.collectives import world_size
-from cifar_lightning.schedules import check_schedule, with_schedule
+from cifar_lightning.optimizers.parameters import Factory, fuse, make_optimizer
+from cifar_lightning.schedules import Schedule
 
-log = logging.getLogger(__name__)
-
-_METER, _LOSS = "training_meter", "loss"  # their entries in a checkpoint
+_METER, _LOSS, _FORMAT = "training_meter", "loss", "memory_format"  # entries in a checkpoint
 
 
-class ImageClassifier(LightningModule):
+class ImageClassifier(Module):
     """Trains a network to tell classes of images apart.
 
     A batch is (images, labels): float N×C×H×W, normalised, and int64 N. Of a ``Share`` all means
     are over the images of the whole batch.
 
     Logged: ``train/loss``, ``train/acc`` (means since the last time) and the learning rate, every
-    ``log_every_n_steps``; ``train/loss_epoch``, ``train/acc_epoch``, ``val/…`` and ``test/…`` (over
-    the whole pass); ``gap/…``, by how much training images do better than validation images (not
-    the loss by smoothed labels, which is not comparable).
+    ``log_every_n_steps``; of whole passes ``train/loss_epoch``, ``train/acc_epoch``, ``val/…`` and
+    ``test/…``; ``gap/…``, by how much training images do better than validation images.
     A checkpoint of a run from Python holds no objects: ``load_from_checkpoint(path, net=...)``.
 
     Args:
@@ -53,10 +54,11 @@ class ImageClassifier(LightningModule):
             https://arxiv.org/abs/1512.00567; belongs to the default loss.
         initialisation: "default" leaves the network's initial weights as they are; "kaiming" draws
             them for ReLUs.
-        compile: have ``torch.compile`` make the network's code, in this mode. Takes a minute before
-            the first step and a C++ compiler on a CPU.
-        flip_averaging: average the logits of an image and its mirror image when evaluating. Its
-            metrics are named apart, ``test/acc_flip_averaged`` and so on.
+        memory_format: the order of images and weights in memory; ``contiguous`` is channels first,
+            ``auto`` what is fastest on the trainer's device. A checkpoint keeps it.
+        compile: have ``torch.compile`` make the network's code, in this mode: a minute before the
+            first step, and a C++ compiler on a CPU.
+        flip_averaging: evaluate the mean logits of an image and its mirror image; named apart.
         loss: from logits N×K and labels N to a mean over the images; cross-entropy by default.
         metrics: further metrics of probabilities N×K and labels N, each made from the number of
             classes, as those of torchmetrics.classification are; logged as ``val/<class>``.
@@ -78,6 +80,7 @@ class ImageClassifier(LightningModule):
         warmup: float = 0.0,
         label_smoothing: float = 0.0,
         initialisation: Literal["default", "kaiming"] = "default",
+        memory_format: Literal["auto", "channels_last", "contiguous"] = "auto",
         compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None,
         flip_averaging: bool = False,
         loss: nn.Module | None = None,
@@ -87,8 +90,6 @@ class ImageClassifier(LightningModule):
     ) -> None:
         super().__init__()
         _check_smoothing(label_smoothing, loss)
-        arguments = lr_scheduler.keywords if isinstance(lr_scheduler, partial) else {}
-        check_schedule(lr_scheduler is not None, arguments, lr_scheduler_interval, warmup)
         # From the command line these come as plain descriptions, by which load_from_checkpoint
         # makes them again. Objects would make a checkpoint that weights_only cannot read.
         objects = ["net", "loss", "optimizer", "lr_scheduler", "metrics"]
@@ -97,28 +98,21 @@ class ImageClassifier(LightningModule):
         if initialisation == "kaiming":
             kaiming_(net)
         self.loss = nn.CrossEntropyLoss() if loss is None else loss
-        self.label_smoothing = label_smoothing
-        self.flip_averaging = flip_averaging
+        self.label_smoothing, self.flip_averaging = label_smoothing, flip_averaging
         self._suffix = "_flip_averaged" if flip_averaging else ""
-        self.compile_mode = compile
-        self._make_optimizer = _Factory(
-            _default_optimizer if optimizer is _OPTIMIZER else optimizer
-        )
-        self._make_lr_scheduler = lr_scheduler and _Factory(lr_scheduler)
-        self._lr_scheduler_interval, self._warmup = lr_scheduler_interval, warmup
+        self.computing = Computing(memory_format, compile)
+        self._make_optimizer = Factory(_default_optimizer if optimizer is _OPTIMIZER else optimizer)
+        self._schedule = Schedule(lr_scheduler, lr_scheduler_interval, warmup)
         self.meter = TrainingMeter()
-        num_classes = num_classes or int(getattr(net, "num_classes", 10))
-        self.metrics = EvaluationMetrics(num_classes, metrics)
+        classes = num_classes or int(getattr(net, "num_classes", 10))
+        self.metrics = EvaluationMetrics(classes, metrics)
         self.weights = weights
         self.taken: Taken | None = None  # over from weights
-        self.validated_at = -1
-        """The step of the newest validation; -1 before the first."""
+        self.validated_at = -1  # the step of the newest validation
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits N×K of normalised images N×C×H×W."""
-        logits: Tensor = self.net(images)
-        # CUDA graphs put the next batch's results into the same memory
-        return logits if self.compile_mode is None else logits.clone()
+        return self.computing(self.net, images)
 
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         images, labels = images_and_labels(batch)
@@ -126,7 +120,7 @@ class ImageClassifier(LightningModule):
         loss = self.training_loss(logits, labels)
         if has_trainer(self):
             self.meter.update(self.trainer, batch_idx, loss.detach(), logits.detach(), labels)
-        return _share_of_mean(loss, logits, batch.of) if isinstance(batch, Share) else loss
+        return share_of_mean(loss, logits, batch.of) if isinstance(batch, Share) else loss
 
     def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> Tensor:
         images, labels = images_and_labels(batch)
@@ -149,22 +143,25 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self, steps: float | None = None) -> Any:
         """Optimizer and schedule for a run of so many steps; by default as many as it has."""
-        if steps is None and self._make_lr_scheduler is not None:
+        if steps is None and self._schedule:
             # without a trainer only to see whether it can be made
             steps = self.trainer.estimated_stepping_batches if has_trainer(self) else 1000
-        schedule = self._make_lr_scheduler, self._lr_scheduler_interval, steps or 0, self._warmup
-        return with_schedule(self.new_optimizer(self.net), *schedule)
+        return self._schedule.of(fuse(self.new_optimizer(self.net)), steps or 0)
 
     def new_optimizer(self, net: nn.Module) -> Optimizer:
         """An optimizer of the parameters of a network and of the loss."""
         return make_optimizer(self._make_optimizer, net, self.loss)
 
+    def setup(self, stage: str) -> None:
+        strategy = self.trainer.strategy
+        self.computing.adapt(self.net, strategy.root_device, str(self.trainer.precision))
+
     def on_fit_start(self) -> None:
         if self.weights is not None and self.taken is None:
             self.taken = start_from(self.net, self.weights)
+        self.computing.begin(self.net)
         skip_idle_hooks(self.trainer)
-        if self.compile_mode is not None:
-            self.net.compile(mode=self.compile_mode)  # in place: names of weights stay
+        pass_batch_index(self.trainer)
 
     def on_train_start(self) -> None:
         self.meter.to(self.device)
@@ -179,7 +176,7 @@ class ImageClassifier(LightningModule):
         means = self.meter.end_epoch(self.trainer)
         self.log_dict(means)
         if self.validated_at == self.global_step:
-            self.log_dict(_gaps(means, self.trainer.callback_metrics, bool(self.label_smoothing)))
+            self.log_dict(gaps(means, self.trainer.callback_metrics, bool(self.label_smoothing)))
 
     def on_validation_epoch_start(self) -> None:
         self.metrics.reset(self.device)
@@ -196,25 +193,22 @@ class ImageClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[_METER] = self.meter.state(self.trainer)
         checkpoint[_LOSS] = type(self.loss).__name__
+        checkpoint[_FORMAT] = self.computing.memory_format
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.weights = None  # it has some of its own now
-        if (state := checkpoint.get(_METER) or _older_state(checkpoint)) is not None:
+        self.computing.restore(checkpoint.get(_FORMAT))
+        if (state := checkpoint.get(_METER) or older_state(checkpoint)) is not None:
             self.meter.load(state)
-        _compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)
-        _keep_description(self, checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {}))
+        compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)
+        # of load_from_checkpoint, which was given no objects for parts: its own checkpoints too
+        described = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if not has_trainer(self) and is_description(described):
+            self.save_hyperparameters(described, logger=False)
 
     def _logits(self, images: Tensor) -> Tensor:
         logits: Tensor = self(images)
         return (logits + self(images.flip(-1))) / 2 if self.flip_averaging else logits
-
-
-class _Factory(partial[Any]):
-    """A function that copies of a module share. The command line's refer to all of it, down to
-    locks: they cannot be copied."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Factory":
-        return self
 
 
 _OPTIMIZER = inspect.signature(ImageClassifier.__init__).parameters["optimizer"].default
@@ -226,14 +220,6 @@ def _default_optimizer(parameters: Any) -> Optimizer:
     return optimizer
 
 
-def _gaps(means: dict[str, Tensor], now: dict[str, Tensor], smoothed: bool) -> dict[str, Tensor]:
-    """By how much training images do better, where the metrics of validation are logged."""
-    if "val/loss" not in now:
-        return {}
-    loss = {} if smoothed else {"gap/loss": now["val/loss"] - means["train/loss_epoch"]}
-    return {**loss, "gap/acc": means["train/acc_epoch"] - now["val/acc"]}
-
-
 def _check_smoothing(share: float, loss: nn.Module | None) -> None:
     if not 0 <= share < 1:
         raise ValueError(f"model.label_smoothing {share} must be at least 0, below 1")
@@ -241,49 +227,3 @@ def _check_smoothing(share: float, loss: nn.Module | None) -> None:
         raise ValueError(
             "model.label_smoothing belongs to the default loss: leave one of them out."
         )
-
-
-def _share_of_mean(loss: Tensor, logits: Tensor, images: int) -> Tensor:
-    """What a process adds to the mean over all images of a batch. DDP divides the sum of the
-    gradients by the number of processes, not of images."""
-    if len(logits) == 0:
-        return logits.sum()  # 0, where the mean over no images is not a number
-    return loss * (len(logits) * world_size() / images)
-
-
-def _compare_losses(trained: str | None, ours: str) -> None:
-    """From Python a loss is an object, which no checkpoint holds."""
-    if trained not in (None, ours):
-        log.warning(
-            "The checkpoint was trained with the loss %s, and what is loaded has %s: the losses of "
-            "its evaluations are not comparable; give it loss=%s(...) unless that is meant.",
-            trained,
-            ours,
-            trained,
-        )
-
-
-def _keep_description(module: ImageClassifier, description: dict[str, Any]) -> None:
-    """Have a module that ``load_from_checkpoint`` made from a description, which the command line
-    wrote, put it into its own checkpoints, too; unless it was given objects for parts."""
-    if not has_trainer(module) and "net" in description and _is_plain(description):
-        module.save_hyperparameters(description, logger=False)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict | list | tuple):
-        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
-    return value is None or isinstance(value, str | int | float)
-
-
-def _older_state(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-    """The meter's state in a checkpoint of format 3 and before, where it was among the weights."""
-    weights = checkpoint["state_dict"]
-    sums = {n: weights.pop(n) for n in [*weights] if n.startswith(("window.", "epoch."))}
-    if "window.loss" not in sums:
-        return None
-    window, epoch = (
-        [float(sums[f"{part}.{name}"]) for name in ("loss", "right", "images")]
-        for part in ("window", "epoch")
-    )
-    return {"windows": checkpoint.get("windows") or [window], "epoch": epoch}

@@ -219,3 +219,24 @@ def _check_loss(loss: float | Tensor, trainer: Trainer, step: int) -> None:
             f"The training loss is no longer finite at step {step} with learning "
             f"rate {lr:g}: try a smaller --model.optimizer.lr."
         )
+
+
+def gaps(means: dict[str, Tensor], now: dict[str, Tensor], smoothed: bool) -> dict[str, Tensor]:
+    """By how much training images do better, where the metrics of validation are logged."""
+    if "val/loss" not in now:
+        return {}
+    loss = {} if smoothed else {"gap/loss": now["val/loss"] - means["train/loss_epoch"]}
+    return {**loss, "gap/acc": means["train/acc_epoch"] - now["val/acc"]}
+
+
+def older_state(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """The meter's state in a checkpoint of format 3 and before, where it was among the weights."""
+    weights = checkpoint["state_dict"]
+    sums = {n: weights.pop(n) for n in [*weights] if n.startswith(("window.", "epoch."))}
+    if "window.loss" not in sums:
+        return None
+    window, epoch = (
+        [float(sums[f"{part}.{name}"]) for name in ("loss", "right", "images")]
+        for part in ("window", "epoch")
+    )
+    return {"windows": checkpoint.get("windows") or [window], "epoch": epoch}

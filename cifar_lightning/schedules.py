@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
+from cifar_lightning.optimizers.parameters import Factory
+
 _LENGTHS = ("T_max", "total_iters", "total_steps")
 
 
@@ -23,22 +25,6 @@ def spans_run(arguments: dict[str, Any], warmup: float) -> bool:
         warmup: share of the steps in which the learning rate first rises.
     """
     return bool(warmup) or any(arguments.get(name) == -1 for name in _LENGTHS)
-
-
-def check_schedule(given: bool, arguments: dict[str, Any], interval: str, warmup: float) -> None:
-    """Whether a scheduler, its arguments, its interval and a warm-up go together.
-
-    Raises:
-        ValueError: they do not.
-    """
-    if not 0 <= warmup < 1:
-        raise ValueError(f"model.warmup {warmup} must be at least 0 and below 1")
-    if warmup and not (given and interval == "step"):
-        raise ValueError(
-            "model.warmup needs a model.lr_scheduler and model.lr_scheduler_interval step"
-        )
-    if spans_run(arguments, warmup) and interval != "step":
-        raise ValueError("a length of -1, the run's steps, needs model.lr_scheduler_interval step")
 
 
 def make_schedule(make: Any, optimizer: Optimizer, steps: float, warmup: float) -> Any:
@@ -75,25 +61,43 @@ def make_schedule(make: Any, optimizer: Optimizer, steps: float, warmup: float) 
     return SequentialLR(optimizer, [rise, schedule], milestones=[warm])
 
 
-def with_schedule(
-    optimizer: Optimizer, make: Any, interval: str, steps: float, warmup: float
-) -> Any:
-    """An optimizer and its schedule, as Lightning takes them.
+class Schedule:
+    """How the learning rate changes: a scheduler that can be made, when it steps, and a warm-up.
 
     Args:
-        optimizer: the optimizer.
-        make: makes the schedule from it; None for none.
-        interval: whether the schedule steps after each ``epoch`` or each ``step``.
-        steps: as ``make_schedule`` takes them.
-        warmup: likewise.
+        make: makes the scheduler from the optimizer; None for none.
+        interval: whether the scheduler steps after each ``epoch`` or each ``step``.
+        warmup: as ``make_schedule`` takes it.
 
     Raises:
-        ValueError: as of ``make_schedule``.
+        ValueError: they do not go together.
     """
-    if make is None:
-        return optimizer
-    scheduler = make_schedule(make, optimizer, steps, warmup)
-    config: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
-    if isinstance(scheduler, ReduceLROnPlateau):
-        config["monitor"] = getattr(scheduler, "monitor", "val/loss")
-    return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def __init__(self, make: Any, interval: str, warmup: float) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"model.warmup {warmup} must be at least 0 and below 1")
+        if warmup and not (make is not None and interval == "step"):
+            raise ValueError(
+                "model.warmup needs a model.lr_scheduler and model.lr_scheduler_interval step"
+            )
+        arguments = make.keywords if isinstance(make, partial) else {}
+        if spans_run(arguments, warmup) and interval != "step":
+            raise ValueError(
+                "a length of -1, the run's steps, needs model.lr_scheduler_interval step"
+            )
+        self._make = make and Factory(make)
+        self._interval, self._warmup = interval, warmup
+
+    def __bool__(self) -> bool:
+        return self._make is not None
+
+    def of(self, optimizer: Optimizer, steps: float) -> Any:
+        """An optimizer with its schedule, as Lightning takes them; steps as ``make_schedule`` takes
+        them. Raises ValueError as that does."""
+        if self._make is None:
+            return optimizer
+        scheduler = make_schedule(self._make, optimizer, steps, self._warmup)
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": self._interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+        return {"optimizer": optimizer, "lr_scheduler": config}

@@ -75,6 +75,15 @@ class OneOutput(Tiny):
         super().__init__(1)
 
 
+class Viewing(Convolution):
+    """Takes maps for rows, as much code does: ``view`` raises where they are channels last."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        convolution, relu, _, linear = self.layers
+        logits: Tensor = linear(relu(convolution(images)).view(len(images), -1))
+        return logits
+
+
 class MeanSquares(nn.Module):
     """A loss of one's own: how far probabilities are from the truth."""
 
@@ -354,7 +363,7 @@ class OnCUDA(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         assert isinstance(pl_module, ImageClassifier)
-        pl_module.compile_mode = None
+        pl_module.computing.compile_mode = None
         self._inference_mode: list[bool] = []
 
     def on_train_batch_end(

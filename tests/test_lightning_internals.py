@@ -3,6 +3,7 @@
 import ast
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning
@@ -26,6 +27,7 @@ OF_OTHERS = {
     "_abort_process_group",
     "_get_default_mps_generator",
     "_actions",
+    "_typehint",
     "_exit",
     "_foreach_lerp_",
     "_foreach_copy_",
@@ -114,3 +116,26 @@ def test_hooks_that_do_nothing_are_not_called_at_every_step() -> None:
     assert "[LightningModule]ImageClassifier.on_train_batch_end" in called
     assert "[LightningModule]ImageClassifier.on_after_backward" not in called
     assert "[Callback]GlobalGenerators.on_after_backward" not in called
+
+
+@pytest.mark.parametrize("takes_index", [True, False])
+def test_the_index_of_a_batch_is_passed_to_whom_it_is_for(takes_index: bool) -> None:
+    seen: list[int | None] = []
+
+    class WithIndex(ImageClassifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            seen.append(batch_idx)
+            return super().training_step(batch, batch_idx)
+
+    class WithoutIndex(ImageClassifier):
+        def training_step(self, batch: Any) -> Any:  # type: ignore[override]
+            seen.append(None)
+            return super().training_step(batch, len(seen) - 1)
+
+    trainer = Trainer(
+        accelerator="cpu", max_steps=3, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, limit_val_batches=0,
+    )  # fmt: skip
+    module = (WithIndex if takes_index else WithoutIndex)(Tiny())
+    trainer.fit(module, datamodule=CIFAR10DataModule(Shapes(300), batch_size=32, val_size=50))
+    assert seen == ([0, 1, 2] if takes_index else [None] * 3)

@@ -4,9 +4,7 @@ import contextlib
 import gc
 import io
 import logging
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,13 +19,17 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from cifar_lightning.bench.plain_loop import WARM_UP, PlainLoop
+from cifar_lightning.bench.limit import WARM_UP, Limit
+from cifar_lightning.bench.plain_loop import PlainLoop
 from cifar_lightning.bench.table import table
+from cifar_lightning.bench.whole_processes import peak_memory, start_up
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.fit import checkpoints_of, open_run_folder
-from cifar_lightning.cli.lightning_cli import CLI, quiet_lightning, start
+from cifar_lightning.cli.lightning_cli import CLI, start
+from cifar_lightning.cli.messages import quiet_lightning
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import UsageError
+from cifar_lightning.optimizers.parameters import fuse
 from cifar_lightning.runs.files import write_json
 from cifar_lightning.runs.provenance import device_name, versions
 
@@ -63,15 +65,17 @@ class Bench(CLI):
         print(f"{table(report)}\n\n{path}")
 
     def _measure(self, by_hand: PlainLoop) -> dict[str, Any]:
-        _say("choosing the number of steps and of loader processes")
+        _say("choosing the fastest form of plain PyTorch, steps and loader processes")
+        limit = by_hand.limit()
+        fastest, tried = limit.fastest()
         # within one epoch: what its end costs is measured apart
         most = len(self.datamodule.train_dataloader()) - WARM_UP - 1
-        steps = int(min(most, max(_FEWEST, _SECONDS / by_hand.limit(10))))
+        steps = int(min(most, max(_FEWEST, _SECONDS / tried[fastest])))
         if steps < 1:
             raise UsageError("An epoch of these data is too short to measure a step in.")
         workers = by_hand.best_workers()
         loops: dict[str, Callable[[], float]] = {
-            "limit": lambda: by_hand.limit(steps),
+            "limit": lambda: limit.loop(fastest)(steps),
             "article": lambda: by_hand.article(steps, workers),
             "fit": lambda: self._fit(steps),
             "barebones": lambda: self._barebones(steps),
@@ -90,6 +94,9 @@ class Bench(CLI):
             "rounds": _ROUNDS,
             "steps": steps,
             "article_workers": workers,
+            "limit_is": str(fastest),
+            "limit_tried_ms": {str(variant): 1e3 * value for variant, value in tried.items()},
+            "matrix_product": _share(limit, medians["fit"]),
             "step_ms": {
                 name: {"median": 1e3 * medians[name], "all": [1e3 * value for value in values]}
                 for name, values in seconds.items()
@@ -100,8 +107,8 @@ class Bench(CLI):
                 lambda ours, theirs: 1e6 * (ours - theirs), seconds["fit"], seconds["barebones"]
             ),
             "anatomy_ms": {name: 1e3 * value for name, value in parts.items()},
-            "seconds": {**self._epoch_end(), **_start_up()},
-            "peak_memory_mb": self._peak_memory(),
+            "seconds": {**self._epoch_end(), **start_up()},
+            "peak_memory_mb": peak_memory(self.folder),
         }
 
     def _again(self, **changes: Any) -> None:
@@ -154,20 +161,15 @@ class Bench(CLI):
             "dashboard, an epoch with pictures": dashboard.seconds,
         }
 
-    def _peak_memory(self) -> dict[str, float]:
-        """Of a process of its own, which trains, validates and saves; in units of 10⁶ bytes."""
-        arguments = [word for word in sys.argv[1:] if word != "fit"]
-        short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=20"]
-        # of longer runs
-        short += ["--trainer.min_epochs=null", "--trainer.check_val_every_n_epoch=1"]
-        short += ["--trainer.val_check_interval=null"]
-        command = [sys.executable, "-c", _FIT_AND_SAY_PEAK, "fit", *arguments, *short]
-        command += [f"--trainer.default_root_dir={self.folder}"]
-        done = subprocess.run(command, capture_output=True, text=True, env=_environ(), check=True)
-        peak = {"process": float(done.stdout.split()[-1]) / 1e6}
-        if torch.cuda.is_available():
-            peak["gpu, of this process"] = torch.cuda.max_memory_allocated() / 1e6
-        return peak
+
+def _share(limit: Limit, seconds: float) -> dict[str, float]:
+    """What share of the rate of a matrix product a step of so many seconds reaches."""
+    flops, rate = limit.flops(), limit.matmul_flops_per_second()
+    return {
+        "gflop_per_step": flops / 1e9,
+        "gflop_per_second": rate / 1e9,
+        "share_of_fit": flops / rate / seconds,
+    }
 
 
 def _of_rounds(
@@ -176,22 +178,6 @@ def _of_rounds(
     """Of the two in each round, which lie close together in time: the median, and all."""
     values = [compare(a, b) for a, b in zip(ours, theirs, strict=True)]
     return {"median": statistics.median(values), "all": values}
-
-
-# Linux adds to a process's ru_maxrss what its parent had in memory when it was started.
-_FIT_AND_SAY_PEAK = """
-import atexit, sys
-def say():
-    if sys.platform == "linux":
-        print(1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]))
-    elif sys.platform == "win32": print("nan")  # which has no resource
-    else:
-        import resource
-        print((1 if sys.platform == "darwin" else 1024) * resource.getrusage(0).ru_maxrss)
-atexit.register(say)
-from cifar_lightning.__main__ import main
-main()
-"""
 
 
 class _Clock(Callback):
@@ -236,15 +222,18 @@ class _LossAlone(LightningModule):
         self.net = model.net
         self._model = model
 
+    def setup(self, stage: str) -> None:
+        self._model.setup(stage)
+
     def on_fit_start(self) -> None:
         self._model.on_fit_start()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        return self._model.training_loss(self.net(images), labels)
+        return self._model.training_loss(self._model(images), labels)
 
     def configure_optimizers(self) -> Any:
-        return self._model.new_optimizer(self.net)
+        return fuse(self._model.new_optimizer(self.net))
 
 
 class _Stopwatch:
@@ -266,26 +255,6 @@ class _Stopwatch:
                 self.calls += 1
 
         setattr(thing, method, timed)
-
-
-def _start_up() -> dict[str, float]:
-    """Wall time of whole processes, the best of three."""
-    programs = {
-        "--help": ["-m", "cifar_lightning", "--help"],
-        "fit --help": ["-m", "cifar_lightning", "fit", "--help"],
-        "import pytorch_lightning.cli": ["-c", "import pytorch_lightning.cli"],
-    }
-    return {name: min(_seconds(program) for _ in range(3)) for name, program in programs.items()}
-
-
-def _seconds(program: list[str]) -> float:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, *program], capture_output=True, check=True, env=_environ())
-    return time.perf_counter() - start
-
-
-def _environ() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _say(text: str) -> None:

@@ -17,12 +17,10 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from cifar_lightning.bench.limit import WARM_UP, Limit
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.meter import LossAccuracyMeter
-
-WARM_UP = 5
-"""Steps of a loop that are not counted."""
 
 
 class PlainLoop:
@@ -40,17 +38,17 @@ class PlainLoop:
         self._precision = trainer.precision_plugin
         self._device = trainer.strategy.root_device
 
-    def limit(self, steps: int) -> float:
-        """Seconds a step with the batches already on the device: forward, backward, optimizer."""
-        net, optimizer = self._fresh()
+    def limit(self) -> Limit:
+        """The fastest step of plain PyTorch, on a few batches that are on the device already."""
         first = islice(self._data.train_dataloader().pixels(0), 8)
-        batches = cycle([self._prepared(batch) for batch in first])
-        for images, labels in islice(batches, WARM_UP):
-            self._step(net, optimizer, images, labels)
-        start = self._now()
-        for images, labels in islice(batches, steps):
-            self._step(net, optimizer, images, labels)
-        return (self._now() - start) / steps
+        return Limit(
+            self._model.net,
+            self._model.new_optimizer,
+            self._model.training_loss,
+            [self._prepared(batch) for batch in first],
+            self._precision.precision,
+            self._model.computing.compile_mode,
+        )
 
     def article(self, steps: int, workers: int) -> float:
         """Seconds a step of the article's loop: a PIL image at a time, ``ToTensor``,
@@ -115,13 +113,12 @@ class PlainLoop:
         return {name: statistics.median(values[WARM_UP:]) for name, values in spent.items()}
 
     def _prepared(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        images, labels = self._data.prepare_batch(*(part.to(self._device) for part in batch))
-        return self._precision.convert_input(images), labels
+        return self._data.prepare_batch(*(part.to(self._device) for part in batch))
 
     def _fresh(self) -> tuple[nn.Module, Optimizer]:
         net = copy.deepcopy(self._model.net).to(self._device).train()
-        if self._model.compile_mode is not None:
-            net.compile(mode=self._model.compile_mode)
+        if self._model.computing.compile_mode is not None:
+            net.compile(mode=self._model.computing.compile_mode)
         return net, self._model.new_optimizer(net)
 
     def _step(

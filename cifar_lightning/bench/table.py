@@ -16,6 +16,14 @@ def table(report: dict[str, Any]) -> str:
     for name, times in steps.items():
         row = f"{times['median']:9.3f} {min(times['all']):8.3f} {max(times['all']):8.3f}"
         lines.append(f"{name:22}  {row}")
+    lines += ["", f"the limit is the fastest of these: {report['limit_is']}"]
+    lines += [f"  {name:66} {value:8.3f}" for name, value in report["limit_tried_ms"].items()]
+    product = report["matrix_product"]
+    lines += [
+        f"{product['gflop_per_step']:.2f} GFLOP a step; a matrix product runs at "
+        f"{product['gflop_per_second']:,.0f} GFLOP/s here, of which fit reaches "
+        f"{product['share_of_fit']:.0%}",
+    ]
     lines += ["", "of it"]
     lines += [f"  {name:20}  {value:9.3f}" for name, value in report["anatomy_ms"].items()]
     lines += ["", f"{'seconds':40}"]

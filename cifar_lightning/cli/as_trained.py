@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 # of the options that a command inherits from the run; its trainer is its own
 _INHERITED = ("seed_everything", "data", "model", "checkpoints")
 # How fast, where from, what else; flip averaging has names of its own.
-_FREE = ("data.batch_size", *PLACE, "model.compile", "model.flip_averaging", "model.metrics")
+_FREE = ("data.batch_size", *PLACE, "model.compile", "model.memory_format",
+         "model.flip_averaging", "model.metrics")  # fmt: skip
 _USUAL_PRECISION = "32-true"
 
 

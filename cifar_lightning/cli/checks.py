@@ -46,8 +46,8 @@ def check_together(
     check_precision(trainer, config["trainer"]["precision"])
     check_length(config["model"], trainer)
     check_callbacks(trainer, data)
-    check_compiler(trainer, model.compile_mode)
-    check_repeatable(trainer, model.compile_mode, config["trainer"].get("deterministic"))
+    check_compiler(trainer, model.computing.compile_mode)
+    check_repeatable(trainer, model.computing.compile_mode, config["trainer"].get("deterministic"))
     check_processes(trainer, model, data)
     check_num_classes(config["model"]["net"], data)
     if found is not None:

@@ -136,10 +136,12 @@ def _introduce(
 ) -> None:
     parameters = sum(p.numel() for p in model.net.parameters())
     log.info(
-        "%s, %s parameters, on %s: %s, %s; %s",
+        "%s, %s parameters, on %s (%s, %s): %s, %s; %s",
         type(model.net).__name__,
         f"{parameters:,}",
         trainer.strategy.root_device,
+        trainer.precision,
+        model.computing.memory_format,
         type(data.source).__name__,
         data.splits.description,
         checkpoints_of(trainer).run or "no run folder",

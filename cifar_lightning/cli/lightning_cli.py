@@ -25,9 +25,10 @@ from cifar_lightning.cli.config_file import check_all_yaml
 from cifar_lightning.cli.construction import Constructed
 from cifar_lightning.cli.effects import check_options
 from cifar_lightning.cli.fit import Start, fit
-from cifar_lightning.cli.numerics import be_deterministic, choose_formats
+from cifar_lightning.cli.messages import quiet_lightning
+from cifar_lightning.cli.numerics import be_deterministic, choose_formats, offer_auto, resolved
 from cifar_lightning.cli.parser import Parser
-from cifar_lightning.cli.resume import OptimizerChanges, differences, limit_reached
+from cifar_lightning.cli.resume import OptimizerChanges, differences, is_finished
 from cifar_lightning.cli.trackers import as_list, going_on
 from cifar_lightning.commands.predictions import Pictures
 from cifar_lightning.data import CIFAR10, CIFAR10DataModule
@@ -84,9 +85,12 @@ class CLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The commands, and the arguments of Lightning's methods that are no flags: checkpoints
         are read with weights_only whatever one asks for, predictions are always written, and test
-        prints its own table."""
+        prints its own table. Where a command is asked for that one alone: a parser for each takes a
+        tenth of a second."""
         own = {"weights_only", "return_predictions", "verbose"}
-        return {name: skipped | own for name, skipped in LightningCLI.subcommands().items()}
+        there = {name: skipped | own for name, skipped in LightningCLI.subcommands().items()}
+        asked = [word for word in sys.argv[1:] if word in there]
+        return {name: there[name] for name in asked[:1]} or there
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--seed_everything", type=_SEED, default=DEFAULT_SEED)
@@ -106,6 +110,7 @@ class CLI(LightningCLI):
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         _add_options_of(subcommand, parser)
+        offer_auto(parser)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -116,6 +121,8 @@ class CLI(LightningCLI):
         self._constructed.prepare(arguments.value_of, ours)
         with part_checks.answered(arguments.settings, ours.get("config") or {}):
             self.config = parser.parse_args(arguments.after_checkpoint(self.found))
+        trainer = self.config[self.config.subcommand].trainer
+        trainer.precision = resolved(trainer.precision, trainer.accelerator, ours.get("config"))
         part_checks.check_all_complete(self.plain_config(), arguments.settings)
         callbacks = as_list(self.config.as_dict()[self.config.subcommand]["trainer"]["callbacks"])
         kinds = (locate(callback["class_path"]) for callback in callbacks)
@@ -132,11 +139,7 @@ class CLI(LightningCLI):
         check_as_trained(self.found, self.plain_config(), arguments, images is not None)
         if images is not None:
             self.pictures = Pictures(images, self.found)
-            # the data that the checkpoint was trained on may be gone
-            config.data.source = Namespace(
-                class_path="cifar_lightning.data.source.ClassNames",
-                init_args=Namespace(names=self.pictures.class_names),
-            )
+            config.data.source = _names_alone(self.pictures)
 
     def _parse_ckpt_path(self) -> None:
         """Lightning lets the checkpoint's hyper-parameters win over the command line here."""
@@ -159,13 +162,20 @@ class CLI(LightningCLI):
             self._constructed.answer(error, config, self._arguments.settings)
         finally:
             self.config = asked  # where they go on is no part of what was asked for
-        self.config[self.subcommand].data.val_size = self.datamodule.val_size  # what "auto" became
+        self._write_down()
         checks.check_together(self.trainer, self.model, self.datamodule, config, self.found)
-        # the number of classes comes from the data: load_from_checkpoint shall do without them
-        hparams, number = self.model.hparams, self.datamodule.num_classes
+
+    def _write_down(self) -> None:
+        """What "auto" has become, and the number of classes: a resumed run goes on with the same,
+        and load_from_checkpoint does without the data."""
+        config, hparams, data = self.config[self.subcommand], self.model.hparams, self.datamodule
+        computing, device = self.model.computing, self.trainer.strategy.root_device
+        computing.adapt(self.model.net, device, str(self.trainer.precision))
+        config.data.val_size = data.val_size
+        config.model.memory_format = hparams["memory_format"] = computing.memory_format
         of_net = hparams["net"].get("init_args", {})
-        hparams["net"]["init_args"] = {**of_net, "num_classes": number}
-        hparams["num_classes"] = number
+        hparams["net"]["init_args"] = {**of_net, "num_classes": data.num_classes}
+        hparams["num_classes"] = data.num_classes
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -198,15 +208,9 @@ class CLI(LightningCLI):
         return be_deterministic(trainer, config.deterministic)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand == "fit" and self.found is not None:
-            limit = limit_reached(self.found, self.trainer.max_epochs, self.trainer.max_steps)
-            if limit is not None:
-                log.info(
-                    "%s: this run is finished; give a larger --trainer.%s to go on with it.",
-                    self.found.path,
-                    limit,
-                )
-                return
+        begun = self.found if subcommand == "fit" else None
+        if begun is not None and is_finished(begun, self.trainer):
+            return
         with launch(self.trainer), answered(self.run_folder):
             super()._run_subcommand(subcommand)
 
@@ -239,6 +243,13 @@ class CLI(LightningCLI):
         return evaluate.Evaluation(*asked)
 
 
+def _names_alone(pictures: Pictures) -> Namespace:
+    """A source that knows the classes of a checkpoint: the data that it was trained on may be
+    gone."""
+    names = Namespace(names=pictures.class_names)
+    return Namespace(class_path="cifar_lightning.data.source.ClassNames", init_args=names)
+
+
 def _add_options_of(command: str, parser: LightningArgumentParser) -> None:
     """Those that not all commands have."""
     if command == "fit":
@@ -250,15 +261,6 @@ def _add_options_of(command: str, parser: LightningArgumentParser) -> None:
     if command == "predict":
         parser.add_argument("--data.images", type=str, nargs="+")
         parser.add_argument("--to", type=str | None)
-
-
-def quiet_lightning(level: int = logging.WARNING) -> None:
-    """Let Lightning say what is wrong alone: it advertises from the moment it is imported."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(level)
-    # what callbacks say when they are asked to: ModelSummary, EarlyStopping(verbose=True)
-    logging.getLogger("pytorch_lightning.callbacks").setLevel(logging.INFO)
-    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # its report
 
 
 def run() -> CLI:

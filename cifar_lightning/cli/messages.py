@@ -25,3 +25,12 @@ def plain_messages() -> None:
     # the loaders of a run that validates nothing, which has said so
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
     warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # we refuse it
+
+
+def quiet_lightning(level: int = logging.WARNING) -> None:
+    """Let Lightning say what is wrong alone: it advertises from the moment it is imported."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(level)
+    # what callbacks say when they are asked to: ModelSummary, EarlyStopping(verbose=True)
+    logging.getLogger("pytorch_lightning.callbacks").setLevel(logging.INFO)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # its report

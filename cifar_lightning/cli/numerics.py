@@ -1,14 +1,17 @@
-"""How a GPU computes: the same bits every time, and in which number format."""
+"""How a device computes: in which number format, and the same bits every time."""
 
 import logging
 import os
 import re
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.accelerators import CUDAAccelerator
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.cli import LightningArgumentParser
+
+from cifar_lightning.models.hardware import computes_in_bf16
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,32 @@ def choose_formats() -> None:
     before code of the user's is imported, which may choose otherwise."""
     torch.backends.cudnn.allow_tf32 = True
     torch.set_float32_matmul_precision("highest")
+
+
+def offer_auto(parser: LightningArgumentParser) -> None:
+    """Let ``--trainer.precision`` be auto, which Lightning does not know. jsonargparse takes the
+    types of an option from the signature alone."""
+    (precision,) = (action for action in parser._actions if action.dest == "trainer.precision")
+    precision._typehint = precision._typehint | Literal["auto"]
+
+
+def resolved(precision: Any, accelerator: str, before: dict[str, Any] | None) -> Any:
+    """The number format that a run is written down with. "auto" means that of the checkpoint, and
+    in a new run bfloat16 where the hardware computes in it.
+
+    Args:
+        precision: ``--trainer.precision``.
+        accelerator: ``--trainer.accelerator``.
+        before: the configuration of the checkpoint's run, if there is one.
+    """
+    if precision != "auto":
+        return precision
+    if before:
+        return before["trainer"]["precision"] or "32-true"
+    if accelerator in ("auto", "gpu"):
+        there = (("cuda", CUDAAccelerator), ("mps", MPSAccelerator))
+        accelerator = next((name for name, kind in there if kind.is_available()), "cpu")
+    return "bf16-mixed" if computes_in_bf16(accelerator) else "32-true"
 
 
 def be_deterministic(trainer: Trainer, asked: bool | str | None) -> Trainer:

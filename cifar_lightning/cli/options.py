@@ -67,8 +67,9 @@ _DEVICE = {
     "trainer.num_nodes N": "Machines. Start the command on each, by torchrun or SLURM: "
     "docs/processes.md.",
     "trainer.strategy NAME": "How processes work together: auto, ddp or a variant of ddp.",
-    "trainer.precision NAME": "32-true, bf16-mixed, 16-mixed (GPUs alone), bf16-true, 16-true or "
-    "64-true; 32-true where it is not given.",
+    "trainer.precision NAME": "32-true, bf16-mixed, 16-mixed (GPUs alone), bf16-true, 16-true, "
+    "64-true, or auto: bf16-mixed where the hardware computes in it, else 32-true; 32-true where "
+    "it is not given.",
     "trainer.deterministic BOOL": "Use algorithms that give the same bits every time, and stop "
     "where torch has none; warn, as on NVIDIA GPUs without it: say so and go on.",
 }
@@ -142,6 +143,8 @@ _FIT: Groups = {
         "model.lr_scheduler_interval NAME": "Step the schedule after each epoch or each step.",
         "model.warmup X": "Share of the run's steps in which the learning rate first rises from "
         "nearly 0; needs a schedule with the interval step.",
+        "model.memory_format NAME": "Keep images and weights in memory as channels_last or "
+        "contiguous (channels first); auto: as is fastest on this device.",
         "model.compile MODE": "Have torch.compile make the network's code, a minute before the "
         "first step: default, reduce-overhead or max-autotune; without it no compiling.",
     },

@@ -78,12 +78,17 @@ def differences(
     return changes
 
 
-def limit_reached(found: LoadedCheckpoint, max_epochs: int | None, max_steps: int) -> str | None:
-    """The option by which a run is finished; None if there is more to train."""
+def is_finished(found: LoadedCheckpoint, trainer: Trainer) -> bool:
+    """Whether there is no more to train; if so it is said, with the option that ends the run."""
+    max_epochs, max_steps = trainer.max_epochs, trainer.max_steps
     epochs, steps = _trained(found)
-    if max_epochs is not None and 0 <= max_epochs <= epochs:
-        return "max_epochs"
-    return "max_steps" if 0 <= max_steps <= steps else None
+    by_epochs = max_epochs is not None and 0 <= max_epochs <= epochs
+    if by_epochs or 0 <= max_steps <= steps:
+        limit = "max_epochs" if by_epochs else "max_steps"
+        said = "%s: this run is finished; give a larger --trainer.%s to go on with it."
+        log.info(said, found.path, limit)
+        return True
+    return False
 
 
 def check_limit(found: LoadedCheckpoint, now: dict[str, Any], arguments: Arguments) -> None:

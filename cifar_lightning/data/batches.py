@@ -33,6 +33,14 @@ class Share(NamedTuple):
     """How many images all shares have together."""
 
 
+def share_of_mean(loss: Tensor, logits: Tensor, images: int) -> Tensor:
+    """What a process adds to the mean over all images of a batch. DDP divides the sum of the
+    gradients by the number of processes, not of images."""
+    if len(logits) == 0:
+        return logits.sum()  # 0, where the mean over no images is not a number
+    return loss * (len(logits) * world_size() / images)
+
+
 class Epochs:
     """Counts the epochs that are gone through without a trainer."""
 

@@ -83,12 +83,15 @@ class ImageFolder(Source):
             with _one_at_a_time(cache.parent):  # of several processes one decodes
                 images = _read(cache, len(flat))
                 if images is None:
-                    paths = [file.path for file in flat]
-                    decoded = read_all(paths, lambda number: read_image(paths[number]), self.resize)
+                    decoded = self._decoded([file.path for file in flat])
                     _write(cache, decoded)
                     images = _read(cache, len(flat))
                     images = decoded if images is None else images
         return LabelledImages(torch.from_numpy(images), torch.from_numpy(labels))
+
+    def _decoded(self, paths: list[str]) -> np.ndarray:
+        threads = os.cpu_count() or 1
+        return read_all(paths, lambda number: read_image(paths[number]), self.resize, threads)
 
     def _files(self, split: Split) -> "list[list[_File]]":
         """The files of a split, class by class. Raises UserError."""

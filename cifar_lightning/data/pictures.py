@@ -1,20 +1,28 @@
 """Reading pictures: whatever Pillow reads, in RGB, in one size."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from cifar_lightning.errors import UserError
 
+# A palette with transparency is no reason to worry. For good, as threads share the filters.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_AT_ONCE = 512  # pictures that threads decode ahead
 # formats whose 16-bit numbers go from black, 0, to white; in astronomy's they go anywhere
 _SIXTEEN_BITS = {"ICNS", "ICO", "IM", "JPEG2000", "PNG", "TIFF"}
 _NOT_IMAGES = {"thumbs.db", "desktop.ini"}  # what file managers leave behind
 
 
 def read_all(
-    names: Sequence[str], picture: Callable[[int], Image.Image], resize: int | None
+    names: Sequence[str],
+    picture: Callable[[int], Image.Image],
+    resize: int | None,
+    threads: int = 1,
 ) -> np.ndarray:
     """Put pictures into one array.
 
@@ -23,6 +31,7 @@ def read_all(
         picture: gives each by its number.
         resize: cut each to the square in its middle, and scale it to so many pixels a side; if
             None, all must be square and have the same size.
+        threads: how many call ``picture`` beside each other; one calls it in order.
 
     Returns:
         uint8 N×side×side×3.
@@ -46,16 +55,29 @@ def read_all(
             f"{len(names):,} images of {side}×{side} pixels take {gigabytes:,.0f} GB, which this "
             "machine does not have in memory: give a smaller --data.source.resize."
         ) from None
-    for number, name in enumerate(names):
+
+    def pixels(number: int) -> np.ndarray:
         image = picture(number) if number else first
         if image.size != (side, side) and resize is None:
             raise UserError(
-                f"{name} is {image.width}×{image.height} pixels, where {names[0]} is "
+                f"{names[number]} is {image.width}×{image.height} pixels, where {names[0]} is "
                 f"{side}×{side}: all must have the same size, or be cut and scaled with "
                 "--data.source.resize 32."
             )
-        images[number] = square(image, side)
+        return square(image, side)
+
+    for number, of_picture in enumerate(_mapped(pixels, len(names), threads)):
+        images[number] = of_picture
     return images
+
+
+def _mapped(pixels: Callable[[int], np.ndarray], count: int, threads: int) -> Iterator[np.ndarray]:
+    if threads == 1:
+        yield from map(pixels, range(count))
+        return
+    with ThreadPoolExecutor(threads) as pool:  # Pillow lets go of Python's lock
+        for start in range(0, count, _AT_ONCE):
+            yield from pool.map(pixels, range(start, min(start + _AT_ONCE, count)))
 
 
 def square(picture: Image.Image, side: int) -> np.ndarray:
@@ -86,15 +108,13 @@ def read_image(path: str) -> Image.Image:
 
 def as_rgb(file: Image.Image, name: str) -> Image.Image:
     """A picture that was opened or made, as ``read_image`` gives it. ``name`` is for messages."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a palette with transparency is no reason to worry
-        white = _white(name, file) if file.mode.startswith(("I", "F")) else None
-        picture = ImageOps.exif_transpose(file)
-        if white is not None:
-            return _grey(np.asarray(picture), *white).convert("RGB")
-        if picture.mode == "La":  # Pillow undoes premultiplication in this one step alone
-            picture = picture.convert("LA")
-        return picture.convert("RGB")
+    white = _white(name, file) if file.mode.startswith(("I", "F")) else None
+    picture = ImageOps.exif_transpose(file)
+    if white is not None:
+        return _grey(np.asarray(picture), *white).convert("RGB")
+    if picture.mode == "La":  # Pillow undoes premultiplication in this one step alone
+        picture = picture.convert("LA")
+    return picture.convert("RGB")
 
 
 def _white(path: str, file: Image.Image) -> tuple[int, bool]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
 
 
 def make_optimizer(make: Callable[[Any], Optimizer], net: nn.Module, loss: nn.Module) -> Optimizer:
@@ -24,6 +25,41 @@ def make_optimizer(make: Callable[[Any], Optimizer], net: nn.Module, loss: nn.Mo
     if _wants_names(make):
         return make(named)
     return _in_groups(make, [parameter for _, parameter in named])
+
+
+def fuse(optimizer: Optimizer) -> Optimizer:
+    """Have an optimizer of torch's update weights on a CPU in one pass over them, unless it was
+    told how to. On GPUs torch itself updates them together."""
+    groups = optimizer.param_groups
+    weights = [p for group in groups for p in group["params"]]
+    if type(optimizer).__module__.startswith("torch.optim.") and all(
+        p.device.type == "cpu" and p.dtype in (torch.float32, torch.float64) for p in weights
+    ):
+        for group in groups:
+            chosen = group.get("foreach") is not None or group.get("differentiable")
+            if group.get("fused", False) is None and not chosen and not group.get("dampening"):
+                group["fused"] = True
+        optimizer.register_step_pre_hook(_make_ready)
+    return optimizer
+
+
+def _make_ready(optimizer: Optimizer, *_: Any) -> None:
+    """Give torch's kernels for CPUs what they take for granted: without a word they give wrong
+    weights where a gradient or a state has other strides than its weight (one that somebody has
+    set, or of a checkpoint in another memory order), and fail where a weight of several is
+    trained for the first time, having no momentum yet."""
+    for group in optimizer.param_groups:
+        trained = [p for p in group["params"] if p.grad is not None] if group.get("fused") else []
+        for weight in trained:
+            if weight.grad.stride() != weight.stride():
+                weight.grad = torch.empty_like(weight).copy_(weight.grad)
+            state = optimizer.state[weight]
+            if isinstance(optimizer, SGD) and group["momentum"] and not state:
+                state["momentum_buffer"] = torch.zeros_like(weight)
+            for name, value in state.items():
+                of_weight = isinstance(value, Tensor) and value.shape == weight.shape
+                if of_weight and value.stride() != weight.stride():
+                    state[name] = torch.empty_like(weight).copy_(value)
 
 
 def _wants_names(make: Callable[..., Any]) -> bool:
@@ -44,3 +80,11 @@ def _in_groups(make: Callable[[Any], Optimizer], parameters: list[nn.Parameter])
     weights = [p for p in parameters if p.ndim > 1]
     vectors = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
     return make([{"params": weights}, vectors])
+
+
+class Factory(partial[Any]):
+    """A function that copies of a module share. The command line's refer to all of it, down to
+    locks: they cannot be copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Factory":
+        return self

@@ -21,6 +21,7 @@ NOT_THE_EXPERIMENT = (
     "seed_everything", "data.seed",  # the same experiment, repeated
     "run_name",
     "trainer.devices", "trainer.num_nodes", "trainer.strategy",  # change the speed alone
+    "model.memory_format",
     "checkpoints.every_seconds", "dashboard",  # keep and show what is computed anyway
     "trainer.logger", "trainer.enable_progress_bar", "trainer.default_root_dir",
     "trainer.profiler",

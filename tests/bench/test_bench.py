@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from helpers import TINY
 
-from cifar_lightning.bench import bench
+from cifar_lightning.bench import bench, whole_processes
 
 
 def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "_ROUNDS", 2)
-    monkeypatch.setattr(bench, "_seconds", lambda program: 0.0)
+    monkeypatch.setattr(whole_processes, "_seconds", lambda program: 0.0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["cifar_lightning"])
     bench.bench([*TINY, "--data.batch_size", "10"])

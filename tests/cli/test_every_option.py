@@ -33,6 +33,7 @@ ELSEWHERE = {
     "model.lr_scheduler_interval": "cli/test_resume.py",
     "model.warmup": "test_schedules.py",
     "model.label_smoothing": "test_own_parts.py",
+    "model.memory_format": "cli/test_auto.py",
     "model.compile": "promises/test_same_mathematics.py",
     "model.flip_averaging": "promises/test_honest.py",
     "checkpoints.every_seconds": "helpers.py",

@@ -21,7 +21,7 @@ def test_started_by_the_command(end: str, command: Command, tmp_path: Path) -> N
         flags += (*signal_at("on_train_batch_end", "SIGKILL", 9), "--trainer.callbacks.rank", "1")
     ended = command("fit", *flags, PYTHONPATH=PYTHONPATH)
     assert ended.status == {"finished": 0, "SIGTERM": 143, "one killed": 1}[end], ended
-    assert ended.stderr.count("on cpu: Shapes") == 1
+    assert ended.stderr.count("parameters, on cpu (32-true, ") == 1
     if end == "one killed":
         assert "process 1 (SIGKILL) has ended before its time" in one_sentence(ended)
     else:
