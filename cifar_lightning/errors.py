@@ -1,6 +1,7 @@
 """What goes wrong, in one sentence; and which part of a traceback is of the user's own code."""
 
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
@@ -113,6 +114,36 @@ def counted(number: int, thing: str) -> str:
     """A number with its noun: 1 epoch, 2 epochs, 3 classes."""
     many = f"{thing}{'es' if thing.endswith(('s', 'tch')) else 's'}"
     return f"{number:,} {thing if number == 1 else many}"
+
+
+def local_path(given: str | os.PathLike[str], option: str = "") -> Path:
+    """A path of this machine that was given on the command line, ``~`` being one's home.
+
+    Args:
+        given: as it was typed.
+        option: after which it was typed.
+
+    Raises:
+        UsageError: it is empty or an address, it cannot be the name of anything, or it begins with
+            the home of somebody who is not known here.
+    """
+    text = os.fspath(given)
+    if not text:
+        raise UsageError(f'{option} "": give a path.'.lstrip())
+    if re.match(r"[a-zA-Z][\w+.-]+:/", text):  # one letter is a drive of Windows
+        what = f"{option} {text}".lstrip()
+        raise UsageError(f"{what}: this is an address; give a path of this machine.")
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except PermissionError:  # whoever reads or writes there says more
+        return path
+    except (OSError, ValueError, RuntimeError) as error:  # too long, with a zero, ~nobody
+        reason = getattr(error, "strerror", None) or str(error)
+        shown = text if len(text) <= _LONGEST // 4 else f"{text[: _LONGEST // 4]}…"
+        what = f"{option} {shown!r}".lstrip()
+        raise UsageError(f"{what} cannot be used ({reason}): give another path.") from error
+    return path
 
 
 def own_traceback(error: BaseException) -> str | None:

@@ -126,8 +126,8 @@ class Arguments:
         name = self.value_of("ckpt_path")
         if self.command != "fit":
             self._check_trained()
-            return find_checkpoint(name or "best", logs)
-        wanted = name or checkpoint_of_job(logs)
+            return find_checkpoint("best" if name is None else name, logs)
+        wanted = checkpoint_of_job(logs) if name is None else name
         if wanted is None:
             return None
         found = find_checkpoint(str(wanted), logs, of_run="last")
