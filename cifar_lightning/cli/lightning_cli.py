@@ -36,7 +36,7 @@ from cifar_lightning.models import AlexNet
 from cifar_lightning.processes.launch import launch
 from cifar_lightning.runs.checkpoint_io import DurableCheckpointIO
 from cifar_lightning.runs.checkpoints import Checkpoints
-from cifar_lightning.runs.folders import LoadedCheckpoint, logs_folder
+from cifar_lightning.runs.folders import LoadedCheckpoint, logs_folder, weights_file
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,6 @@ def _trainer_defaults() -> dict[str, Any]:
         # torchrun has been asked
         "devices": int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         "num_nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
-        "log_every_n_steps": 50,
         "enable_model_summary": False,
     }
 
@@ -121,9 +120,15 @@ class CLI(LightningCLI):
         kinds = (locate(callback["class_path"]) for callback in callbacks)
         check_kinds(kind for kind in kinds if isinstance(kind, type))
         check_options(self.plain_config(), arguments, self.found)
-        if self.found is None or arguments.command is None:
+        if arguments.command is None:
             return
         config = self.config[arguments.command]
+        if self.found is None:
+            if config.model.weights is not None:
+                # what best and last mean now
+                logs = logs_folder(config.trainer.default_root_dir)
+                config.model.weights = weights_file(config.model.weights, logs)
+            return
         config.ckpt_path = str(self.found.path)
         if arguments.command == "fit":
             self.changes = differences(self.found, self.plain_config(), arguments)
