@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_lightning.cli.messages import plain_messages
 from cifar_lightning.commands.names import HELP
-from cifar_lightning.errors import FailedError, UserError, process_number
+from cifar_lightning.errors import FailedError, UserError, check_environment, process_number
 from cifar_lightning.processes.signals import Interrupted, stop_at_once
 
 
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):  # not every terminal knows ± and class names
             sys.stdout.reconfigure(errors="replace")
         plain_messages()
+        check_environment()
         if str(_here()) not in sys.path:  # as `python -m` has it, and `cifar-lightning` not
             sys.path.insert(0, str(Path.cwd()))
         # after the handlers: importing torch takes seconds, in which Ctrl-C is as likely as later

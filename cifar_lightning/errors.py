@@ -10,6 +10,10 @@ from pathlib import Path
 
 _PYTHON = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parent, *_PYTHON))
+_OF_LAUNCHERS = (
+    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "MASTER_PORT",
+    "NODE_RANK", "SLURM_PROCID", "SLURM_NTASKS",
+)  # fmt: skip
 _LONGEST = 400  # characters of what an exception says
 
 
@@ -188,5 +192,13 @@ def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def process_number() -> int:
     """The number of this process among those that torchrun, SLURM or the first of them started:
     who it is that speaks, also before they are connected."""
-    numbers = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-    return int(next((number for number in numbers if number), "0"))
+    numbers = (os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return int(next((number for number in numbers if number.isdecimal()), "0"))
+
+
+def check_environment() -> None:
+    """Whether what a launcher has told this process is numbers. Raises UserError."""
+    for name in _OF_LAUNCHERS:
+        value = os.environ.get(name, "0")
+        if not value.isdecimal():
+            raise UserError(f"The environment variable {name} is {value!r}, no number: unset it.")
