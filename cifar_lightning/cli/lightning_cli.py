@@ -124,10 +124,7 @@ class CLI(LightningCLI):
             return
         config = self.config[arguments.command]
         if self.found is None:
-            if config.model.weights is not None:
-                # what best and last mean now
-                logs = logs_folder(config.trainer.default_root_dir)
-                config.model.weights = weights_file(config.model.weights, logs)
+            _settle_weights(config)
             return
         config.ckpt_path = str(self.found.path)
         if arguments.command == "fit":
@@ -242,6 +239,13 @@ class CLI(LightningCLI):
         assert self.found is not None
         asked = self.found, self.plain_config(), self.datamodule, self.collector, self.pictures
         return evaluate.Evaluation(*asked)
+
+
+def _settle_weights(config: Namespace) -> None:
+    """Put the file that ``best`` or ``last`` means now in the place of the word."""
+    if config.model.weights is not None:
+        logs = logs_folder(config.trainer.default_root_dir)
+        config.model.weights = weights_file(config.model.weights, logs)
 
 
 def _add_options_of(command: str, parser: LightningArgumentParser) -> None:

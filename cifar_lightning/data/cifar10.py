@@ -63,8 +63,8 @@ class CIFAR10(Source):
     def __init__(self, root: Path = Path("data"), mirrors: Sequence[str] = ()) -> None:
         self.root = local_path(root, "--data.source.root")
         for url in mirrors:
-            if not url.startswith("https://"):
-                raise ValueError(f"data.source.mirrors {url}: an address must begin with https://")
+            if "://" not in url:
+                raise ValueError(f"data.source.mirrors {url}: an address begins with https://")
         self.mirrors = (*mirrors, *_MIRRORS)
 
     @property

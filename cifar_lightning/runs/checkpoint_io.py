@@ -77,8 +77,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise UserError(
                 f"{path} is damaged, or of another program: its {name} is no {_A[kind]}."
             )
-    if "fit_loop" not in checkpoint["loops"]:
-        raise UserError(f"{path} is damaged, or of another program: its loops have no fit_loop.")
     return checkpoint
 
 
