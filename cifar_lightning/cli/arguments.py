@@ -51,7 +51,7 @@ class Arguments:
         for place, (word, following) in enumerate(zip_longest(typed, typed[1:])):
             name, equals, value = word.partition("=")
             given = value if equals else following
-            if name in ("--config", "-c"):
+            if name in ("--config", "-c") and given is not None:
                 path = find_config(str(given or ""))
                 check_config(path)
                 self.settings += _of_file(path, str(given))
