@@ -3,13 +3,14 @@
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from cifar_lightning.cli.messages import plain_messages
 from cifar_lightning.commands.names import HELP
-from cifar_lightning.errors import FailedError, UserError, process_number
+from cifar_lightning.errors import FailedError, UserError, check_environment, process_number
 from cifar_lightning.processes.signals import Interrupted, stop_at_once
 
 
@@ -24,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     if argv is not None:
         sys.argv[1:] = argv
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:  # closed, which print does not mind and others do
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
     try:
         # read when torch is imported: its sockets complain of every process that has ended
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -31,10 +36,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):  # not every terminal knows ± and class names
             sys.stdout.reconfigure(errors="replace")
         plain_messages()
-        if str(Path.cwd()) not in sys.path:  # as `python -m` has it, and `cifar-lightning` not
+        check_environment()
+        if str(_here()) not in sys.path:  # as `python -m` has it, and `cifar-lightning` not
             sys.path.insert(0, str(Path.cwd()))
         # after the handlers: importing torch takes seconds, in which Ctrl-C is as likely as later
-        _run(sys.argv[1:])
+        with _printing():
+            _run(sys.argv[1:])
     except BrokenPipeError:
         # `compare | head` has read enough; Python would flush once more when it ends, and complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,6 +58,44 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(failure.exit_status)
 
 
+def _here() -> Path:
+    """The current folder. Raises UserError: it has been removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("The current folder has been removed: change to another one.") from error
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Notice what standard output refuses within the block, as a disk that is full does: argparse,
+    who prints help, does not mind. Raises UserError."""
+    out, refused = sys.stdout, []
+    write = out.write
+
+    def watched(text: str) -> int:
+        try:
+            return write(text)
+        except OSError as error:
+            refused.append(error)
+            raise
+
+    out.write = watched  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        out.write = write  # type: ignore[method-assign]
+        try:
+            out.flush()
+        except OSError as error:
+            refused.append(error)
+        if any(isinstance(error, BrokenPipeError) for error in refused):
+            raise refused[0]
+        if refused:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # else Python tries again
+            raise UserError(f"Standard output cannot be written ({refused[0].strerror}).")
+
+
 def _say(error: UserError) -> None:
     if "cifar_lightning.processes.launch" in sys.modules:  # else there is but this process
         from cifar_lightning.processes.launch import is_said
@@ -59,6 +104,8 @@ def _say(error: UserError) -> None:
             return
     which = f"process {process_number()}: " if process_number() else ""
     text = str(error)
+    for word in (word.strip("/") for word in sys.argv[1:] if not word.isprintable()):
+        text = text.replace(word, repr(word)[1:-1])  # a line stays a line
     if "\n" not in text and not text.endswith((".", "!", "?", ")", "]")):
         text += "."  # what a constructor of somebody else raised
     if isinstance(error, FailedError):

@@ -1,6 +1,7 @@
 """What goes wrong, in one sentence; and which part of a traceback is of the user's own code."""
 
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
@@ -9,6 +10,10 @@ from pathlib import Path
 
 _PYTHON = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parent, *_PYTHON))
+_OF_LAUNCHERS = (
+    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "MASTER_PORT",
+    "NODE_RANK", "SLURM_PROCID", "SLURM_NTASKS",
+)  # fmt: skip
 _LONGEST = 400  # characters of what an exception says
 
 
@@ -115,6 +120,36 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing if number == 1 else many}"
 
 
+def local_path(given: str | os.PathLike[str], option: str = "") -> Path:
+    """A path of this machine that was given on the command line, ``~`` being one's home.
+
+    Args:
+        given: as it was typed.
+        option: after which it was typed.
+
+    Raises:
+        UsageError: it is empty or an address, it cannot be the name of anything, or it begins with
+            the home of somebody who is not known here.
+    """
+    text = os.fspath(given)
+    if not text:
+        raise UsageError(f'{option} "": give a path.'.lstrip())
+    if re.match(r"[a-zA-Z][\w+.-]+:/", text):  # one letter is a drive of Windows
+        what = f"{option} {text}".lstrip()
+        raise UsageError(f"{what}: this is an address; give a path of this machine.")
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except PermissionError:  # whoever reads or writes there says more
+        return path
+    except (OSError, ValueError, RuntimeError) as error:  # too long, with a zero, ~nobody
+        reason = getattr(error, "strerror", None) or str(error)
+        shown = text if len(text) <= _LONGEST // 4 else f"{text[: _LONGEST // 4]}…"
+        what = f"{option} {shown!r}".lstrip()
+        raise UsageError(f"{what} cannot be used ({reason}): give another path.") from error
+    return path
+
+
 def own_traceback(error: BaseException) -> str | None:
     """The traceback of an exception, and of those behind it, from the first file on that is neither
     ours nor a library's; None if no such file is in it."""
@@ -157,5 +192,13 @@ def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def process_number() -> int:
     """The number of this process among those that torchrun, SLURM or the first of them started:
     who it is that speaks, also before they are connected."""
-    numbers = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-    return int(next((number for number in numbers if number), "0"))
+    numbers = (os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return int(next((number for number in numbers if number.isdecimal()), "0"))
+
+
+def check_environment() -> None:
+    """Whether what a launcher has told this process is numbers. Raises UserError."""
+    for name in _OF_LAUNCHERS:
+        value = os.environ.get(name, "0")
+        if not value.isdecimal():
+            raise UserError(f"The environment variable {name} is {value!r}, no number: unset it.")

@@ -121,7 +121,7 @@ class Bench(CLI):
 
     def _fit(self, steps: int) -> float:
         # something is logged in every round
-        every = min(self.config.fit.trainer.log_every_n_steps, steps)
+        every = min(self.config.fit.trainer.log_every_n_steps or 50, steps)
         self._again(
             max_steps=steps + WARM_UP, max_epochs=-1, limit_val_batches=0, log_every_n_steps=every
         )

@@ -51,7 +51,7 @@ class Arguments:
         for place, (word, following) in enumerate(zip_longest(typed, typed[1:])):
             name, equals, value = word.partition("=")
             given = value if equals else following
-            if name in ("--config", "-c"):
+            if name in ("--config", "-c") and given is not None:
                 path = find_config(str(given or ""))
                 check_config(path)
                 self.settings += _of_file(path, str(given))
@@ -126,8 +126,8 @@ class Arguments:
         name = self.value_of("ckpt_path")
         if self.command != "fit":
             self._check_trained()
-            return find_checkpoint(name or "best", logs)
-        wanted = name or checkpoint_of_job(logs)
+            return _with_loops(find_checkpoint("best" if name is None else name, logs))
+        wanted = checkpoint_of_job(logs) if name is None else name
         if wanted is None:
             return None
         found = find_checkpoint(str(wanted), logs, of_run="last")
@@ -136,7 +136,7 @@ class Arguments:
                 f"{found.path} was not written by this version of cifar_lightning: it can be "
                 "tested, but does not hold what is needed to go on with its run."
             )
-        return found
+        return _with_loops(found)
 
     def after_checkpoint(self, found: LoadedCheckpoint | None) -> list[str]:
         """The arguments with the configuration of a checkpoint's run in front of them. Commands
@@ -199,6 +199,13 @@ def _is_file(path: str) -> bool:
         return Path(path).is_file()
     except (OSError, ValueError):  # a text is no path
         return False
+
+
+def _with_loops(found: LoadedCheckpoint) -> LoadedCheckpoint:
+    """A checkpoint that says how far its run has come. Raises UserError: it does not."""
+    if "fit_loop" not in found.content["loops"]:
+        raise UserError(f"{found.path} is damaged, or of another program: it has no fit_loop.")
+    return found
 
 
 def _read(config: str) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_loader
 
-from cifar_lightning.errors import UsageError
+from cifar_lightning.errors import UsageError, local_path
+
+_GROUPS = ("data", "model", "trainer", "checkpoints", "dashboard")
+_MOST = 100_000  # values: a few aliases of aliases are more than any memory holds
 
 _OCTAL = re.compile(r"[-+]?0[0-7_]+")
 
@@ -21,8 +24,13 @@ def find_config(given: str) -> str:
     Raises:
         UsageError: there is neither such a file nor such a name.
     """
-    is_text = not given or given[0] in "-{[" or any(sign in given for sign in ":\n\0")
-    if is_text or len(given) > 255 or Path(given).exists():
+    is_text = given[:1] in ("-", "{", "[") or any(sign in given for sign in (": ", ":\n", "\n"))
+    if is_text:
+        return given  # what the parser reads or complains of
+    path = local_path(given, "--config")
+    if path.is_fifo():
+        raise UsageError(f"--config {given} is a pipe, which can be read but once: give a file.")
+    if path.exists():
         return given  # what the parser reads or complains of
     names = {path.stem: str(path) for path in sorted(_configs().glob("*.yaml"))}
     if given in names:
@@ -58,15 +66,27 @@ def check_config(path: str) -> None:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UsageError(f"--config {path}, line {line}: {error.problem}.") from error
+    except RecursionError as error:
+        raise UsageError(f"--config {path} is nested too deeply to be read.") from error
     except (OSError, yaml.YAMLError):
         return  # jsonargparse says it well
     if document is None:
         raise UsageError(f"--config {path} is empty: leave it out, or put options into it.")
-    if _contains_itself(document, ()):
+    try:
+        size = _size(document, {})
+    except _CircleError as error:
         raise UsageError(
             f"--config {path}: an alias (*name) stands for what it is itself a part of; "
             "write the value out."
-        )
+        ) from error
+    if size > _MOST:
+        raise UsageError(f"--config {path} has more than {_MOST:,} values, written out.")
+    for key, value in document.value if isinstance(document, yaml.MappingNode) else ():
+        if key.value in _GROUPS and isinstance(value, yaml.SequenceNode):
+            raise UsageError(
+                f"--config {path}, line {value.start_mark.line + 1}: {key.value} holds a list; its "
+                "options are written as name: value."
+            )
     for line, fault in _faults(document, set()):
         raise UsageError(f"--config {path}, line {line}: {fault}.")
 
@@ -91,10 +111,18 @@ def check_all_yaml() -> None:
     set_loader("yaml", checked, (yaml.YAMLError,))
 
 
-def _contains_itself(node: yaml.Node, around: tuple[yaml.Node, ...]) -> bool:
-    if any(node is outer for outer in around):
-        return True
-    return any(_contains_itself(part, (*around, node)) for part in _parts(node))
+class _CircleError(Exception):
+    """A value is part of itself."""
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a document has where each alias is written out. Raises _CircleError."""
+    if known.setdefault(id(node), 0) < 0:
+        raise _CircleError
+    if not known[id(node)]:
+        known[id(node)] = -1  # not done yet
+        known[id(node)] = 1 + sum(_size(part, known) for part in _parts(node))
+    return known[id(node)]
 
 
 def _parts(node: yaml.Node) -> list[yaml.Node]:

@@ -3,18 +3,21 @@
 import inspect
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
 
+from cifar_lightning.callbacks import Dashboard
+from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.arguments import Arguments
 from cifar_lightning.cli.hidden import REFUSED, WITHOUT_EFFECT
 from cifar_lightning.cli.ranges import check_numbers
 from cifar_lightning.cli.repeats import overridden, short
 from cifar_lightning.cli.resume import check_limit
-from cifar_lightning.commands.predictions import check_target
-from cifar_lightning.errors import UsageError
+from cifar_lightning.commands.names import check_target
+from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.errors import UsageError, local_path
+from cifar_lightning.runs.checkpoints import Checkpoints
 from cifar_lightning.runs.config import flat, is_in
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
@@ -23,6 +26,11 @@ _IN_TENSORBOARD = tuple(
     for part in ("layout", "pictures_every_n_epochs", "hparams", "graph", "histograms")
 )
 
+
+_GROUPS = {
+    "data": CIFAR10DataModule, "model": ImageClassifier, "trainer": Trainer,
+    "checkpoints": Checkpoints, "dashboard": Dashboard,
+}  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +49,7 @@ def check_options(
         UsageError: an option is out of its range, contradicts another or is not for this command.
     """
     _refuse_what_is_decided_here(config, arguments)
+    _refuse_nulls(config)
     if arguments.command == "fit":
         if config["model"]["flip_averaging"]:
             raise UsageError(
@@ -53,8 +62,12 @@ def check_options(
         check_numbers(config, arguments.asks_for if found else lambda name: True)
         if found is not None:
             check_limit(found, config, arguments)
+    elif arguments.command is not None:
+        limit = f"limit_{arguments.command.removesuffix('idate')}_batches"
+        if config["trainer"][limit] == 0:
+            raise UsageError(f"--trainer.{limit} 0: {arguments.command} would be of no image.")
     if config.get("to") is not None:
-        check_target(Path(config["to"]), (".csv", ".json"))
+        check_target(local_path(config["to"], "--to"), (".csv", ".json"))
     for line in _without_effect(config, arguments):
         log.info(line)
 
@@ -68,6 +81,16 @@ def _refuse_what_is_decided_here(config: dict[str, Any], arguments: Arguments) -
         if flag or (value != default and arguments.asks_for(name)):
             shown = str(value).lower() if isinstance(value, bool) else value
             raise UsageError(f"--{name} {shown}: {why}; leave it out.")
+
+
+def _refuse_nulls(config: dict[str, Any]) -> None:
+    """null in a config file unsets an option; the parser lets it through for those that must be
+    something."""
+    for group, of in _GROUPS.items():
+        for name, parameter in inspect.signature(of).parameters.items():
+            kind = parameter.annotation
+            if kind in (int, float, bool, str) and (config.get(group) or {}).get(name, 0) is None:
+                raise UsageError(f"--{group}.{name} null: must be {kind.__name__}.")
 
 
 def _without_effect(config: dict[str, Any], arguments: Arguments) -> Iterator[str]:

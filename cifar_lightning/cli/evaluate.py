@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.profilers import PassThroughProfiler
 
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.checks import check_images
+from cifar_lightning.cli.fit import write_below
 from cifar_lightning.commands.predictions import Pictures, report_predictions
 from cifar_lightning.commands.report import Tested, report_test
 from cifar_lightning.data import CIFAR10DataModule
+from cifar_lightning.errors import local_path
+from cifar_lightning.processes.collectives import broadcast
 from cifar_lightning.runs.folders import LoadedCheckpoint
 from cifar_lightning.runs.results import results_folder
 
@@ -65,6 +69,8 @@ def validate(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> Non
     asked.data.splits.check_validates()
     log.info("Validating %s on %s", asked.found.path, asked.data.validated_on)
     trainer.callbacks.append(HeldOut(asked.found))
+    if not isinstance(trainer.profiler, PassThroughProfiler):
+        write_below(trainer, broadcast(_folder(trainer, asked)))
     trainer.validate(model, asked.data, ckpt_path=asked.found.path)
     (batches,) = trainer.num_val_batches
     if batches < len(asked.data.val_dataloader()):
@@ -76,6 +82,7 @@ def test(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None:
     not there or the disk refuses."""
     log.info("Testing %s", asked.found.path)
     folder = _folder(trainer, asked)
+    write_below(trainer, broadcast(folder))
     trainer.test(model, asked.data, ckpt_path=asked.found.path, verbose=False)
     if trainer.is_global_zero:
         evaluation = asked.collector.evaluation
@@ -90,7 +97,7 @@ def predict(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None
     """Classify pictures, or the held-out images, and report it. Raises UserError if these are not
     there or are others than those of the run, or the disk refuses."""
     data, pictures = asked.data, asked.pictures
-    to = Path(asked.config["to"]) if asked.config["to"] else None
+    to = local_path(asked.config["to"]) if asked.config["to"] else None
     if pictures is not None:
         data.pictures = pictures.load()
     else:
@@ -98,6 +105,7 @@ def predict(trainer: Trainer, model: ImageClassifier, asked: Evaluation) -> None
         trainer.callbacks.append(HeldOut(asked.found))
     log.info("Predicting with %s", asked.found.path)
     folder = _folder(trainer, asked)
+    write_below(trainer, broadcast(folder))
     trainer.predict(model, data, ckpt_path=asked.found.path, return_predictions=False)
     if not trainer.is_global_zero:
         return

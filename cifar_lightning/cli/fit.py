@@ -64,7 +64,7 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
     checkpoints.code = code_of(start.config)
     if start.found is not None:
         check_images(fingerprint, start.found)
-    check_batches(trainer, data)
+    check_batches(trainer, data, start.config["trainer"]["log_every_n_steps"])
     materialise(model, data)
     if start.found is None and model.weights is not None:
         model.taken = start_from(model.net, model.weights, list(data.source.class_names))
@@ -116,6 +116,8 @@ def open_run_folder(trainer: Trainer, start: Start) -> FileLock | None:
         ours = [RunTensorBoardLogger(run)] * (start.config["trainer"]["logger"] is not False)
         # the user's first: trainer.logger, the first, is what their callbacks reckon with
         trainer.loggers = [*trainer.loggers, *ours, MetricsCSV(run)]
+    else:  # writes nothing, but some callbacks insist on a logger
+        trainer.loggers = [*trainer.loggers, DummyLogger()]
     checkpoints.run, checkpoints.config = broadcast(run), start.config
     write_below(trainer, checkpoints.run)
     return lock

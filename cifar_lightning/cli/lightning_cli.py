@@ -37,7 +37,7 @@ from cifar_lightning.models import AlexNet
 from cifar_lightning.processes.launch import launch
 from cifar_lightning.runs.checkpoint_io import DurableCheckpointIO
 from cifar_lightning.runs.checkpoints import Checkpoints
-from cifar_lightning.runs.folders import LoadedCheckpoint, logs_folder
+from cifar_lightning.runs.folders import LoadedCheckpoint, logs_folder, weights_file
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,6 @@ def _trainer_defaults() -> dict[str, Any]:
         # torchrun has been asked
         "devices": int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         "num_nodes": int(os.environ.get("GROUP_WORLD_SIZE", "1")),
-        "log_every_n_steps": 50,
         "enable_model_summary": False,
     }
 
@@ -128,9 +127,12 @@ class CLI(LightningCLI):
         kinds = (locate(callback["class_path"]) for callback in callbacks)
         check_kinds(kind for kind in kinds if isinstance(kind, type))
         check_options(self.plain_config(), arguments, self.found)
-        if self.found is None or arguments.command is None:
+        if arguments.command is None:
             return
         config = self.config[arguments.command]
+        if self.found is None:
+            _settle_weights(config)
+            return
         config.ckpt_path = str(self.found.path)
         if arguments.command == "fit":
             self.changes = differences(self.found, self.plain_config(), arguments)
@@ -162,20 +164,8 @@ class CLI(LightningCLI):
             self._constructed.answer(error, config, self._arguments.settings)
         finally:
             self.config = asked  # where they go on is no part of what was asked for
-        self._write_down()
+        _write_down(self.config[self.subcommand], self.model, self.datamodule, self.trainer)
         checks.check_together(self.trainer, self.model, self.datamodule, config, self.found)
-
-    def _write_down(self) -> None:
-        """What "auto" has become, and the number of classes: a resumed run goes on with the same,
-        and load_from_checkpoint does without the data."""
-        config, hparams, data = self.config[self.subcommand], self.model.hparams, self.datamodule
-        computing, device = self.model.computing, self.trainer.strategy.root_device
-        computing.adapt(self.model.net, device, str(self.trainer.precision))
-        config.data.val_size = data.val_size
-        config.model.memory_format = hparams["memory_format"] = computing.memory_format
-        of_net = hparams["net"].get("init_args", {})
-        hparams["net"]["init_args"] = {**of_net, "num_classes": data.num_classes}
-        hparams["num_classes"] = data.num_classes
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -243,11 +233,31 @@ class CLI(LightningCLI):
         return evaluate.Evaluation(*asked)
 
 
+def _write_down(
+    config: Namespace, model: ImageClassifier, data: CIFAR10DataModule, trainer: Trainer
+) -> None:
+    """What "auto" has become, and the number of classes: a resumed run goes on with the same, and
+    load_from_checkpoint does without the data."""
+    model.computing.adapt(model.net, trainer.strategy.root_device, str(trainer.precision))
+    config.data.val_size, hparams = data.val_size, model.hparams
+    config.model.memory_format = hparams["memory_format"] = model.computing.memory_format
+    of_net = hparams["net"].get("init_args", {})
+    hparams["net"]["init_args"] = {**of_net, "num_classes": data.num_classes}
+    hparams["num_classes"] = data.num_classes
+
+
 def _names_alone(pictures: Pictures) -> Namespace:
     """A source that knows the classes of a checkpoint: the data that it was trained on may be
     gone."""
     names = Namespace(names=pictures.class_names)
     return Namespace(class_path="cifar_lightning.data.source.ClassNames", init_args=names)
+
+
+def _settle_weights(config: Namespace) -> None:
+    """Put the file that ``best`` or ``last`` means now in the place of the word."""
+    if config.model.weights is not None:
+        logs = logs_folder(config.trainer.default_root_dir)
+        config.model.weights = weights_file(config.model.weights, logs)
 
 
 def _add_options_of(command: str, parser: LightningArgumentParser) -> None:

@@ -24,6 +24,8 @@ def plain_messages() -> None:
     warnings.filterwarnings("ignore", message=".*recommended to use .*sync_dist=True")
     # the loaders of a run that validates nothing, which has said so
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+    # how often is decided here, or by the user
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
     warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # we refuse it
 
 

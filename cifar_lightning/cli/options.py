@@ -131,9 +131,9 @@ _FIT: Groups = {
         "from the number of classes, such as torchmetrics.classification.MulticlassF1Score; logged "
         "as val/<class> and test/<class>, several of one class by the arguments that tell them "
         "apart. --model.metrics+ adds another.",
-        "model.weights PATH": "Start a new run from these weights: a checkpoint, or a saved "
-        "state_dict. What has the same name and shape is taken over; for other classes the last "
-        "layer starts fresh.",
+        "model.weights PATH": "Start a new run from these weights: a checkpoint, best or last of "
+        "the newest run, a saved state_dict, or a .safetensors file. What has the same name and "
+        "shape is taken over; for other classes the last layer starts fresh.",
         "model.initialisation NAME": "Initial weights: default as PyTorch draws them, kaiming for "
         "layers with ReLUs.",
         "model.optimizer CLASS": "Any of torch.optim by name (SGD, Adam, AdamW), or your own. "
@@ -177,7 +177,8 @@ _FIT: Groups = {
         "trainer.gradient_clip_val X": "Clip gradients at this size; without it they are not.",
         "trainer.gradient_clip_algorithm NAME": "Clip the norm of all gradients together (norm), "
         "or each value (value); without it norm.",
-        "trainer.log_every_n_steps N": "Log training loss, accuracy and learning rate this often.",
+        "trainer.log_every_n_steps N": "Log training loss, accuracy and learning rate this often; "
+        "without it every 50, or once an epoch of fewer.",
         "trainer.detect_anomaly BOOL": "Stop where a gradient is NaN and say which operation made "
         "it; slow.",
     },

@@ -34,6 +34,8 @@ _AT_LEAST = {
 _ABOVE_ZERO = ("limit_train_batches", "val_check_interval")
 _ENDLESS = ("max_epochs", "max_steps")
 
+_LOG_EVERY = 50  # steps, in an epoch that has so many
+
 # The numbers of classes that are not ours may be anything, those of an optimizer not NaN.
 _OF_OTHERS = ("model.net", "model.loss", "model.metrics", "trainer", "data.source")
 _MAY_BE_INFINITE = ("checkpoints.every_seconds", "model.optimizer", "model.lr_scheduler")
@@ -131,9 +133,14 @@ def check_time(trainer: Trainer) -> None:
             raise UsageError("--trainer.max_time must be above 0; without it there is no limit.")
 
 
-def check_batches(trainer: Trainer, data: CIFAR10DataModule) -> None:
+def check_batches(trainer: Trainer, data: CIFAR10DataModule, log_every: int | None) -> None:
     """Whether the options that count batches, steps or epochs go with the data that were read; say
     which of them are never reached.
+
+    Args:
+        trainer: logs as often as there is something to see, unless that is asked for.
+        data: the data.
+        log_every: what is asked for, in steps.
 
     Raises:
         UsageError: nothing would be trained, or validated, by them.
@@ -154,6 +161,8 @@ def check_batches(trainer: Trainer, data: CIFAR10DataModule) -> None:
             counted(batches, "batch"),
         )
     steps = -(-batches // every)
+    if log_every is None:  # of the epoch alone: more epochs or steps shall not change the curve
+        trainer.log_every_n_steps = min(_LOG_EVERY, steps)
     limit = trainer.max_epochs
     epochs = math.inf if limit is None or limit == -1 else limit
     if trainer.max_steps > epochs * steps:
@@ -162,6 +171,14 @@ def check_batches(trainer: Trainer, data: CIFAR10DataModule) -> None:
             trainer.max_steps,
             epochs,
             counted(int(epochs * steps), "step"),
+        )
+    ends = min(epochs * steps, math.inf if trainer.max_steps == -1 else trainer.max_steps)
+    if log_every is not None and log_every > ends:
+        log.info(
+            "--trainer.log_every_n_steps %d is not reached: the run has %d steps, and is logged at "
+            "the end of epochs alone.",
+            log_every,
+            ends,
         )
     if validated:
         _check_validation(trainer, batches, steps, epochs)

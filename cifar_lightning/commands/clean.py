@@ -29,6 +29,8 @@ def clean(argv: Sequence[str]) -> None:
         "--remove", action="store_true", help="remove the files; without it they are only listed"
     )
     asked = parser.parse_args(argv)
+    if not asked.runs and asked.logs != Path("lightning_logs") and not asked.logs.exists():
+        raise UserError(f"--logs {asked.logs}: there is no such folder.")
     freed: list[int] = []
     for run in find_runs(asked.runs, asked.logs):
         last = run / "checkpoints" / "last.ckpt"

@@ -12,7 +12,7 @@ from cifar_lightning.commands.experiments import (
     labels_of,
     select,
 )
-from cifar_lightning.commands.names import CommandParser, path
+from cifar_lightning.commands.names import CommandParser, check_target, path
 from cifar_lightning.commands.rows import FORMATS, in_order, record
 from cifar_lightning.errors import UserError
 from cifar_lightning.runs.files import why_not_writable, write_bytes
@@ -53,13 +53,15 @@ def compare(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--sort",
         metavar="COLUMN",
-        help="sort by a column of the table: the best accuracies and images/s first, the smallest "
-        "of all else",
+        help="sort by a column of the table: the largest accuracies, further metrics and images/s "
+        "first, the smallest of all else",
     )
     parser.add_argument(
         "--to", type=path, help="the PNG with the curves; by default compare.png beside the runs"
     )
     asked = parser.parse_args(argv)
+    if asked.to is not None:
+        check_target(asked.to, (".png",), may_exist=True)
     folders, runs = find_runs(asked.runs, asked.logs), []
     for folder in folders:
         try:
@@ -74,7 +76,8 @@ def compare(argv: Sequence[str]) -> None:
         print(sentence, file=sys.stderr)
     labels = labels_of(runs)
     experiments = experiments_of(runs)
-    records = [record(experiment, labels) for experiment in experiments]
+    metrics = sorted({name for run in runs for name in run.test_metrics})
+    records = [record(experiment, labels, metrics) for experiment in experiments]
     order = in_order(records, asked.sort)
     print(FORMATS[asked.format]([records[i] for i in order]))
     read_by_people = asked.format in ("table", "md")

@@ -98,6 +98,8 @@ def _is_like(value: str | None, wanted: str) -> bool:
 def find_runs(asked: Sequence[Path], logs: Path) -> list[Path]:
     """The folders of the runs that are asked for, by path or by name in ``logs``; all there if
     none is. Each counts once. Raises UserError: there is no such folder."""
+    if not asked and logs.exists() and not logs.is_dir():
+        raise UserError(f"--logs {logs}: this is no folder of runs.")
     return _once_each([_find(run, logs) for run in asked] or list_runs(logs))
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifar_lightning.commands.names import CommandParser, path
-from cifar_lightning.commands.predictions import check_target, find_pictures, load_pictures
+from cifar_lightning.commands.names import CommandParser, check_target, path
+from cifar_lightning.commands.predictions import find_pictures, load_pictures
 from cifar_lightning.commands.trained import load_trained
 from cifar_lightning.data import Shapes
 from cifar_lightning.errors import UsageError, UserError, counted

@@ -4,11 +4,11 @@ Nothing here imports torch: help and ``compare`` shall answer at once.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cifar_lightning.errors import UsageError
+from cifar_lightning.errors import UsageError, local_path
 
 COMMANDS = {
     "fit": "train a network; goes on with a run when given --ckpt_path last",
@@ -37,7 +37,21 @@ HELP = "\n".join(
 
 def path(text: str) -> Path:
     """A path as it was typed, ``~`` being one's home: a shell leaves that in ``--logs=~/runs``."""
-    return Path(text).expanduser()
+    try:
+        return local_path(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error  # says after which option
+
+
+def check_target(target: Path, endings: Iterable[str], may_exist: bool = False) -> None:
+    """Whether ``--to`` names a file that can be written, and is not there yet. Raises UsageError:
+    says what is wrong."""
+    if target.suffix not in endings:
+        raise UsageError(f"--to {target}: its name must end in {', '.join(endings)}.")
+    if target.exists() and not (may_exist and target.is_file()):
+        raise UsageError(f"--to {target}: there is a file of that name; remove it or take another.")
+    if not target.absolute().parent.is_dir():
+        raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
 
 
 class CommandParser(argparse.ArgumentParser):

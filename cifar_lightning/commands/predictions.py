@@ -4,8 +4,7 @@ import csv
 import io
 import json
 import logging
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from cifar_lightning.commands.columns import padded, widest
 from cifar_lightning.data import is_no_image, read_image, square
-from cifar_lightning.errors import UsageError, UserError, counted
+from cifar_lightning.errors import UserError, counted, local_path
 from cifar_lightning.runs.files import write_bytes, write_text
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
@@ -68,17 +67,6 @@ def write_predictions(
         print(text.getvalue(), end="")
     else:
         write_text(path, text.getvalue())
-
-
-def check_target(target: Path, endings: Iterable[str]) -> None:
-    """Whether ``--to`` names a file that can be written, and is not there yet. Raises UsageError:
-    says what is wrong."""
-    if target.suffix not in endings:
-        raise UsageError(f"--to {target}: its name must end in {', '.join(endings)}.")
-    if target.exists():
-        raise UsageError(f"--to {target}: there is a file of that name; remove it or take another.")
-    if not target.absolute().parent.is_dir():
-        raise UsageError(f"--to {target}: there is no folder {target.absolute().parent}.")
 
 
 def report_predictions(
@@ -176,11 +164,7 @@ def find_pictures(paths: Sequence[str], option: str) -> list[Path]:
     """
     found: list[Path] = []
     for name in paths:
-        if re.match(r"\w+://", name):
-            raise UserError(
-                f"{option} {name}: pictures are read from files; download it, and give the file."
-            )
-        path = Path(name).expanduser()
+        path = local_path(name, option)
         if path.is_dir():
             within = [f for f in path.rglob("*") if f.is_file() and not is_no_image(f.name)]
             if not within:
@@ -190,7 +174,10 @@ def find_pictures(paths: Sequence[str], option: str) -> list[Path]:
             found.append(path)
         else:
             raise UserError(f"{option} {name}: there is no such file or folder.")
-    return found
+    once = {file.absolute(): file for file in found}
+    if (again := len(found) - len(once)) > 0:
+        log.info("%s: pictures that are named again count once (%d).", option, again)
+    return list(once.values())
 
 
 def load_pictures(files: Sequence[Path], side: int) -> tuple[Tensor, list[np.ndarray]]:

@@ -13,6 +13,7 @@ from PIL import Image
 from cifar_lightning.commands.trained import load_trained
 from cifar_lightning.data import as_rgb, read_image, square
 from cifar_lightning.data.normalisation import Normalisation
+from cifar_lightning.errors import local_path
 from cifar_lightning.runs.folders import find_checkpoint
 
 Picture = str | PathLike[str] | Image.Image | np.ndarray
@@ -76,7 +77,7 @@ class Predictor:
     def _pixels(self, picture: Picture) -> np.ndarray:
         """uint8 side×side×3."""
         if isinstance(picture, str | PathLike):
-            return square(read_image(str(Path(picture).expanduser())), self._side)
+            return square(read_image(str(local_path(picture))), self._side)
         if isinstance(picture, np.ndarray):
             is_one = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))
             if picture.dtype != np.uint8 or not is_one:

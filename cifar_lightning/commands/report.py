@@ -52,13 +52,12 @@ def report_test(
         UserError: the disk refuses.
     """
     found, folder = tested.found, tested.folder
-    loss = next(value for name, value in metrics.items() if name.startswith("test/loss"))
     if not whole:
-        print(table(make_report(tested, evaluation, loss)))
+        print(table(make_report(tested, evaluation, metrics)))
         print("\nno report is written: this was a trial, not a pass over the whole test split")
         return
     labels, reasons = _unlike_the_run_s_own(tested)
-    report = make_report(tested, evaluation, loss, own=not labels)
+    report = make_report(tested, evaluation, metrics, own=not labels)
     kind = "_flip_averaged" * tested.flip_averaged + "".join(f"-{label}" for label in labels)
     print(table(report), flush=True)  # whatever the disk says to the rest
     if folder is not None:
@@ -71,7 +70,7 @@ def report_test(
 
 
 def make_report(
-    tested: Tested, evaluation: Evaluation, loss: float, own: bool = False
+    tested: Tested, evaluation: Evaluation, metrics: dict[str, float], own: bool = False
 ) -> dict[str, Any]:
     """Put together what ``test_report.json`` holds.
 
@@ -81,10 +80,17 @@ def make_report(
         of_the_run (whether this is the run's best checkpoint on the run's own test images),
         flip_averaged, images, loss, accuracy, accuracy_95 (95 % confidence interval, Wilson),
         accuracy_top5 (null for five classes or fewer), calibration_error (expected, 15 bins),
+        metrics (--model.metrics and what callbacks have logged as test/…, by name),
         classes (of each: precision, recall, f1, images; null where there is nothing to divide by),
         confusion_matrix (rows are the truth).
     """
     content = tested.found.content
+    suffix = "_flip_averaged" * tested.flip_averaged
+    logged = {
+        name.removeprefix("test/").removesuffix(suffix): value
+        for name, value in metrics.items()
+        if name.startswith("test/")
+    }
     rows = zip(
         tested.data.source.class_names,
         evaluation.precision.tolist(),
@@ -105,11 +111,12 @@ def make_report(
         "of_the_run": own,
         "flip_averaged": tested.flip_averaged,
         "images": len(evaluation.labels),
-        "loss": loss,
+        "loss": logged.pop("loss"),
         "accuracy": evaluation.accuracy,
         "accuracy_95": list(evaluation.accuracy_interval),
         "accuracy_top5": evaluation.accuracy_top5,
         "calibration_error": evaluation.calibration_error,
+        "metrics": {name: _known(logged[name]) for name in sorted(logged.keys() - {"acc"})},
         "classes": {
             name: {
                 "precision": _known(precision),
@@ -201,6 +208,7 @@ def table(report: dict[str, Any]) -> str:
         *([] if (top5 := report["accuracy_top5"]) is None else [f"top-5 accuracy     {top5:.2%}"]),
         f"test loss          {report['loss']:.4f}",
         f"calibration error  {report['calibration_error']:.2%}",
+        *[f"{padded(name, 18)} {_number(value)}" for name, value in report["metrics"].items()],
         "",
         f"{'':{width}}  precision  recall      F1  images",
     ]
@@ -224,6 +232,10 @@ def _lowest(classes: dict[str, Any]) -> dict[str, Any]:
 
 def _known(value: float) -> float | None:
     return value if value == value else None
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _cell(value: float | None) -> str:

@@ -32,16 +32,21 @@ _FIELDS = {
 _MORE_IS_BETTER = ("best val", "test", "test, flip averaged", "article's protocol*", "images/s")
 
 
-def record(experiment: Experiment, labels: dict[Path, str]) -> Record:
+def record(experiment: Experiment, labels: dict[Path, str], metrics: Iterable[str] = ()) -> Record:
     """An experiment in raw numbers.
+
+    Args:
+        experiment: its runs.
+        labels: what they are called.
+        metrics: names of further metrics of tests, which some run here has.
 
     Returns:
         runs (labels), name, network, data, recipe, status (of the first run, and why it stands
         alone), n (how many seeds), seeds, repeated_by (runs that are not counted), epochs_min and
         epochs; best_val, test, test_flip_averaged and article_protocol, each with ``_n``, ``_mean``
         and ``_std``: accuracies from 0 to 1, over the seeds of which they are known, the standard
-        deviation that of a sample; seconds_per_epoch, images_per_second (medians), device,
-        parameters, flops_per_image, commit, command.
+        deviation that of a sample; test_<metric> likewise; seconds_per_epoch,
+        images_per_second (medians), device, parameters, flops_per_image, commit, command.
     """
     group = experiment.runs
     first = group[0]
@@ -54,6 +59,12 @@ def record(experiment: Experiment, labels: dict[Path, str]) -> Record:
         "best_val": [] if on_test else best,
         "test": [] if on_test else single,
         "test_flip_averaged": [] if on_test else flipped,
+        **{
+            f"test_{name}": [
+                r.test_metrics[name] for r in group if name in r.test_metrics and not on_test
+            ]
+            for name in metrics
+        },
         "article_protocol": best if on_test else [],
     }
     network = first.card.get("network", {})
@@ -103,6 +114,7 @@ def cells(of: Record) -> dict[str, str]:
         "best val": _percent(of, "best_val"),
         "test": _percent(of, "test"),
         "test, flip averaged": _percent(of, "test_flip_averaged"),
+        **{name.replace("_", " ", 1): _mean(of, name) for name in _further(of)},
         "article's protocol*": _percent(of, "article_protocol"),
         "s/epoch": _number(of["seconds_per_epoch"], ".1f"),
         "images/s": _number(of["images_per_second"], ",.0f"),
@@ -115,24 +127,27 @@ def cells(of: Record) -> dict[str, str]:
 
 
 def in_order(records: list[Record], column: str | None) -> list[int]:
-    """The numbers of the records, sorted by a column: of accuracies and images/s the largest first,
-    of all else the smallest; what has no value last. Raises UsageError: there is no such column."""
+    """The numbers of the records, sorted by a column: of accuracies, further metrics and images/s
+    the largest first, of all else the smallest; what has no value last. Raises UsageError: there is
+    no such column."""
     if column is None:
         return list(range(len(records)))
-    plain = {name.lower().removesuffix("*"): name for name in _FIELDS}
+    further = {name.replace("_", " ", 1): f"{name}_mean" for name in _further(records[0])}
+    fields = {**_FIELDS, **further}
+    plain = {name.lower().removesuffix("*"): name for name in fields}
     asked = column.lower().removesuffix("*")
     if asked not in plain:
         close = difflib.get_close_matches(asked, plain, n=1)
         meant = f", did you mean {plain[close[0]]}?" if close else ";"
         raise UsageError(
-            f"--sort {column}: there is no such column{meant} there are {' | '.join(_FIELDS)}."
+            f"--sort {column}: there is no such column{meant} there are {' | '.join(fields)}."
         )
     name = plain[asked]
     if name == "run":
         return list(range(len(records)))  # the oldest first, which they are
-    values = [of[_FIELDS[name]] for of in records]
+    values = [of[fields[name]] for of in records]
     known = [i for i, value in enumerate(values) if value is not None]
-    known.sort(key=lambda i: -values[i] if name in _MORE_IS_BETTER else values[i])
+    known.sort(key=lambda i: -values[i] if name in (*_MORE_IS_BETTER, *further) else values[i])
     return known + [i for i, value in enumerate(values) if value is None]
 
 
@@ -198,6 +213,21 @@ def _percent(of: Record, name: str) -> str:
         return ""
     text = f"{100 * mean:.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
     return f"{text} %" + (f" ({n} of {of['n']})" if n < of["n"] else "")
+
+
+def _mean(of: Record, name: str) -> str:
+    """Likewise, of a metric that is no share."""
+    n, mean, deviation = (of[f"{name}_{what}"] for what in ("n", "mean", "std"))
+    if mean is None:
+        return ""
+    text = f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+    return text + (f" ({n} of {of['n']})" if n < of["n"] else "")
+
+
+def _further(of: Record) -> list[str]:
+    """The fields of further metrics of tests, less ``_mean``."""
+    names = [name.removesuffix("_mean") for name in of if name.endswith("_mean")]
+    return [name for name in names if name.startswith("test_") and name != "test_flip_averaged"]
 
 
 def _median(values: Iterable[float | None]) -> float | None:

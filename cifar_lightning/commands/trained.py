@@ -5,7 +5,7 @@ from pydoc import locate
 from typing import Any, NamedTuple
 
 from cifar_lightning.classifier import ImageClassifier
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UserError, own_traceback, words
 from cifar_lightning.runs.config import RunConfig
 from cifar_lightning.runs.folders import LoadedCheckpoint
 
@@ -40,6 +40,13 @@ def load_trained(found: LoadedCheckpoint) -> Trained:
         net = found.content["hyper_parameters"]["net"]["class_path"]
         raise UserError(
             f"{found.path}: its network {net} cannot be imported: put its module on PYTHONPATH."
+        ) from error
+    except RuntimeError as error:
+        if own_traceback(error) is not None:
+            raise
+        # torch's, of names and shapes
+        raise UserError(
+            f"{found.path} does not hold the weights of its network ({words(error)})."
         ) from error
     return Trained(classifier.eval(), RunConfig(ours["config"]), tuple(ours["class_names"]))
 

@@ -17,7 +17,7 @@ import torch
 from cifar_lightning.data.download import fetch
 from cifar_lightning.data.filling import filling
 from cifar_lightning.data.source import LabelledImages, Source, Split
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UserError, local_path
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,10 @@ class CIFAR10(Source):
     default_val_size = 5000
 
     def __init__(self, root: Path = Path("data"), mirrors: Sequence[str] = ()) -> None:
-        self.root = Path(root).expanduser()
+        self.root = local_path(root, "--data.source.root")
+        for url in mirrors:
+            if "://" not in url:
+                raise ValueError(f"data.source.mirrors {url}: an address begins with https://")
         self.mirrors = (*mirrors, *_MIRRORS)
 
     @property

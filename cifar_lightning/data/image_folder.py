@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from cifar_lightning.data.pictures import is_no_image, read_all, read_image
 from cifar_lightning.data.source import LabelledImages, Source, Split
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UserError, local_path
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class ImageFolder(Source):
     def __init__(self, root: Path, resize: int | None = None) -> None:
         if resize is not None and resize < 1:
             raise ValueError(f"data.source.resize {resize} must be at least 1")
-        self.root = Path(root).expanduser()
+        self.root = local_path(root, "--data.source.root")
         self.resize = resize
         if os.path.lexists(self.root / "val"):
             self.splits = ("train", "val", "test")

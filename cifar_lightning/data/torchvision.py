@@ -15,7 +15,7 @@ import torch
 from cifar_lightning.data.filling import filling
 from cifar_lightning.data.pictures import read_all
 from cifar_lightning.data.source import LabelledImages, Source, Split
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UserError, local_path
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Torchvision(Source):
         if resize is not None and resize < 1:
             raise ValueError(f"data.source.resize {resize} must be at least 1")
         self.name = name
-        self.root = Path(root).expanduser()
+        self.root = local_path(root, "--data.source.root")
         self.resize = resize
         self.options = dict(options or {})
         self.splits = tuple(_DATA_SETS[name])

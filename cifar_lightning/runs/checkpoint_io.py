@@ -72,4 +72,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read as a checkpoint ({reason}).") from error
     if not isinstance(checkpoint, dict) or not {"state_dict", "loops"} <= checkpoint.keys():
         raise UserError(f"{path} is not a checkpoint of a PyTorch Lightning run.")
+    for name, kind in _ENTRIES.items():
+        if name in (found := _named(checkpoint)) and not isinstance(found[name], kind):
+            raise UserError(
+                f"{path} is damaged, or of another program: its {name} is no {_A[kind]}."
+            )
     return checkpoint
+
+
+def _named(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a checkpoint, and those of this project's own; what is None is not there."""
+    ours = checkpoint.get(KEY)
+    inner = {f"{KEY}.{k}": v for k, v in ours.items()} if isinstance(ours, dict) else {}
+    return {name: value for name, value in {**checkpoint, **inner}.items() if value is not None}
+
+
+_A: dict[type, str] = {dict: "dictionary", list: "list", int: "number"}
+_ENTRIES: dict[str, type] = {
+    "state_dict": dict, "loops": dict, "hyper_parameters": dict, "callbacks": dict,
+    "epoch": int, "global_step": int, KEY: dict, f"{KEY}.config": dict,
+    f"{KEY}.class_names": list, f"{KEY}.format": int,
+}  # fmt: skip
+"""Entries that are made use of, and what they are."""

@@ -10,12 +10,12 @@ from pytorch_lightning.callbacks import Checkpoint, Timer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from cifar_lightning import lightning_internals
+from cifar_lightning.errors import local_path
 from cifar_lightning.processes.collectives import AsyncAllReduceMax, broadcast, world_size
 from cifar_lightning.processes.signals import GracefulStop, Interrupted
 from cifar_lightning.processes.slurm import requeue_signal
 from cifar_lightning.runs.best import BestSoFar, Monitor
 from cifar_lightning.runs.checkpoint_io import KEY
-from cifar_lightning.runs.files import local_folder
 from cifar_lightning.runs.in_flight import InFlight
 from cifar_lightning.runs.loggers import Rewindable
 from cifar_lightning.runs.trackers import versions
@@ -278,4 +278,4 @@ def _why_not_written(trainer: Trainer, path: Path, checkpoints: Checkpoints) -> 
 
 
 def _folder_of(trainer: Trainer) -> Path:
-    return local_folder(trainer.log_dir or trainer.default_root_dir)
+    return local_path(trainer.log_dir or trainer.default_root_dir, "--trainer.default_root_dir")

@@ -23,8 +23,8 @@ NOT_THE_EXPERIMENT = (
     "trainer.devices", "trainer.num_nodes", "trainer.strategy",  # change the speed alone
     "model.memory_format",
     "checkpoints.every_seconds", "dashboard",  # keep and show what is computed anyway
-    "trainer.logger", "trainer.enable_progress_bar", "trainer.default_root_dir",
-    "trainer.profiler",
+    "trainer.logger", "trainer.log_every_n_steps", "trainer.enable_progress_bar",
+    "trainer.default_root_dir", "trainer.profiler",
     "trainer.max_time",  # a run that it has ended is told apart by its summary
 )  # fmt: skip
 """Options in which two runs of one experiment may differ. A name covers everything below it."""
@@ -185,9 +185,12 @@ def read_config(run: Path) -> RunConfig:
     """
     path = _configs(run)[-1]
     try:
-        config = RunConfig(yaml.safe_load(path.read_text(encoding="utf-8")))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no options")
+    config = RunConfig(content)
     if config.model.get("net") is None or config.data.get("source") is None:
         raise ValueError(f"{path.name} names no network or no data")
     return config

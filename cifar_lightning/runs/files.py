@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cifar_lightning.errors import UsageError, UserError
+from cifar_lightning.errors import UserError
 
 # What Windows and some network drives answer, where a folder cannot be opened or flushed.
 _NO_FLUSH = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EBADF, errno.ENOTSUP}
@@ -92,16 +92,6 @@ def refusals_said() -> Iterator[None]:
             f"{error.filename} cannot be used ({error.strerror or error}): see to the disk and to "
             "its permissions."
         ) from error
-
-
-def local_folder(path: str | Path) -> Path:
-    """A folder of this machine, ``~`` being one's home. Raises UsageError: it is an address."""
-    if "://" in str(path):
-        raise UsageError(
-            f"--trainer.default_root_dir {path}: runs are kept in a folder of this machine; give "
-            "one, a mounted one for example."
-        )
-    return Path(path).expanduser()
 
 
 def why_not_writable(folder: Path) -> str | None:

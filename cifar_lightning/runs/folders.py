@@ -7,12 +7,12 @@ from typing import Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from cifar_lightning.errors import UserError
+from cifar_lightning.errors import UserError, local_path
 from cifar_lightning.processes import slurm
 from cifar_lightning.runs.checkpoint_io import KEY, read_checkpoint
 from cifar_lightning.runs.config import write_config
 from cifar_lightning.runs.ending import read_summary, reopen
-from cifar_lightning.runs.files import local_folder, refusals_said, why_not_writable, write_text
+from cifar_lightning.runs.files import refusals_said, why_not_writable, write_text
 from cifar_lightning.runs.loggers import event_files
 from cifar_lightning.runs.record import (
     best_checkpoint,
@@ -60,7 +60,7 @@ class LoadedCheckpoint(NamedTuple):
 def logs_folder(root: str | Path | None) -> Path:
     """Where the runs are, below the trainer's ``default_root_dir``. Raises UsageError: that is an
     address, not a folder."""
-    return local_folder(root or ".") / "lightning_logs"
+    return local_path(root or ".", "--trainer.default_root_dir") / "lightning_logs"
 
 
 @refusals_said()
@@ -108,7 +108,9 @@ def goes_on(found: LoadedCheckpoint | None) -> bool:
 
 
 @refusals_said()
-def find_checkpoint(name: str, logs: Path, of_run: Which = "best") -> LoadedCheckpoint:
+def find_checkpoint(
+    name: str, logs: Path, of_run: Which = "best", option: str = "--ckpt_path"
+) -> LoadedCheckpoint:
     """Read the checkpoint that ``last``, ``best``, a path or the folder of a run means.
 
     ``last`` and ``best`` are those of the newest run of ``fit`` under ``logs`` that has any. Where
@@ -119,17 +121,18 @@ def find_checkpoint(name: str, logs: Path, of_run: Which = "best") -> LoadedChec
         name: what is asked for.
         logs: the folder of all runs.
         of_run: which one the folder of a run means.
+        option: after which it is asked for.
 
     Raises:
         UserError: there is none, or it cannot be read.
     """
     if name not in ("last", "best"):
-        path = Path(name).expanduser()
+        path = local_path(name, option)
         if not path.is_dir():
             return LoadedCheckpoint(path, read_checkpoint(path))
         run = path.parent if path.name == "checkpoints" else path
         if (why := _why_passed_over(run, of_run)) is not None:
-            raise UserError(f"--ckpt_path {name}: the run has no {of_run} checkpoint: {why}.")
+            raise UserError(f"{option} {name}: the run has no {of_run} checkpoint: {why}.")
         return _read_of(run, of_run)
     which: Which = "best" if name == "best" else "last"
     passed_over: dict[str, list[Path]] = {}
@@ -146,13 +149,22 @@ def find_checkpoint(name: str, logs: Path, of_run: Which = "best") -> LoadedChec
         return found
     if name == "best" and any(logs.glob("version_*/checkpoints/last.ckpt")):
         raise UserError(
-            f"--ckpt_path best: no run under {logs} has validated an epoch, so none has a best "
-            "one; give --ckpt_path last, or the path of a checkpoint."
+            f"{option} best: no run under {logs} has validated an epoch, so none has a best "
+            f"one; give {option} last, or the path of a checkpoint."
         )
     raise UserError(
-        f"--ckpt_path {name}: no run under {logs} has a checkpoint; start one with "
+        f"{option} {name}: no run under {logs} has a checkpoint; start one with "
         "`python -m cifar_lightning fit`, or give the path of a checkpoint."
     )
+
+
+def weights_file(given: str, logs: Path) -> str:
+    """The file whose weights a new run starts from: a checkpoint that ``best``, ``last`` or the
+    folder of a run means, else what was given. Raises UserError: there is no such checkpoint."""
+    option = "--model.weights"
+    if given in ("best", "last") or local_path(given, option).is_dir():
+        return str(find_checkpoint(given, logs, option=option).path)
+    return given
 
 
 def _candidates(run: Path, which: Which) -> list[Path]:

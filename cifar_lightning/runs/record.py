@@ -34,6 +34,8 @@ class Run:
     test: float | None
     """Test accuracy of the best checkpoint, if it was tested; ``test_flip_averaged`` likewise."""
     test_flip_averaged: float | None
+    test_metrics: dict[str, float]
+    """Further metrics of that test, such as those of ``--model.metrics``, by name."""
     not_quoted: list[str]
     """Reports that are not of the best checkpoint and files that are damaged, a sentence each."""
     status: str
@@ -142,7 +144,7 @@ def read_run(folder: Path) -> Run:
             finished = enough or _reached(trainer.get("max_epochs"), done)
         best = _best(config.monitor, epochs)
         reports = [_read_report(folder, kind, best, last) for kind in ("", "_flip_averaged")]
-        (test, problem), (flip_averaged, other) = reports
+        (tested, problem), (flip_averaged, other) = reports
         not_quoted = [sentence for sentence in (problem, other) if sentence]
         status = "running" if _is_locked(folder) else "finished" if finished else "interrupted"
         alone = status if status != "finished" else ""
@@ -152,7 +154,8 @@ def read_run(folder: Path) -> Run:
             alone = "options changed half-way"
         card, problem = _read_card(folder / "card.json")
         not_quoted += [problem] if problem else []
-        run = Run(folder, config, card, epochs, test, flip_averaged, not_quoted, status, alone)
+        test, averaged = tested.pop("accuracy", None), flip_averaged.get("accuracy")
+        run = Run(folder, config, card, epochs, test, averaged, tested, not_quoted, status, alone)
         _ = run.recipe, run.seed, run.experiment, run.age  # of this run, not of all, they fail
         return run
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
@@ -167,10 +170,10 @@ def _best(monitor: str, epochs: list[dict[str, float]]) -> dict[str, float] | No
 
 def _read_report(
     folder: Path, kind: str, best: dict[str, float] | None, last: int | None
-) -> tuple[float | None, str | None]:
-    """The accuracy that a test's report gives; if it is not of the checkpoint that is the run's
-    best by now (or its last, of the step ``last``, if that stands for it), None and a sentence
-    that says so.
+) -> tuple[dict[str, float], str | None]:
+    """The accuracy and the further metrics that a test's report gives; if it is not of the
+    checkpoint that is the run's best by now (or its last, of the step ``last``, if that stands for
+    it), nothing and a sentence that says so.
 
     A run may have gone on since it was tested, and earlier versions let a test of any checkpoint
     overwrite the report.
@@ -178,10 +181,12 @@ def _read_report(
     path = folder / f"test_report{kind}.json"
     try:
         if not (report := _json(path)):
-            return None, None
-        accuracy = float(report["accuracy"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        return None, f"{path} is damaged and not quoted ({' '.join(str(error).split())})."
+            return {}, None
+        known = (report.get("metrics") or {}).items()
+        figures = {str(name): float(value) for name, value in known if value is not None}
+        figures["accuracy"] = float(report["accuracy"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return {}, f"{path} is damaged and not quoted ({' '.join(str(error).split())})."
     tested = PureWindowsPath(str(report.get("checkpoint"))).name  # takes both kinds of paths
     if last is not None:
         is_best = tested == "last.ckpt" and report.get("global_step") == last
@@ -192,8 +197,8 @@ def _read_report(
         begins = f"epoch={int(best['epoch']) - 1}-" if best else "no checkpoint"
         is_best, name = tested.startswith(begins), f"{begins}…"
     if is_best:
-        return accuracy, None
-    return None, (
+        return figures, None
+    return {}, (
         f"{path} is not quoted: it is of {tested}, and the best checkpoint is {name}: run test "
         "again."
     )

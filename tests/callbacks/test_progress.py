@@ -68,3 +68,9 @@ def test_a_profiler_s_files_are_in_the_run_s_folder(command: Command, tmp_path: 
     assert "Profiler Report" in ended.stdout + ended.stderr
     assert list((tmp_path / RUN).glob("*.pt.trace.json"))
     assert not list(tmp_path.glob("*.json"))
+    for name in ("validate", "test", "predict"):
+        profiler = ("--trainer.profiler", "SimpleProfiler", "--trainer.profiler.filename", "times")
+        ended = command(name, *profiler)
+        assert ended.status == 0, ended.stderr
+        assert (tmp_path / RUN / f"{name}-times.txt").exists()
+        assert not list(tmp_path.glob("*-times.txt"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import RUN, TINY, one_sentence, write_images
+from helpers import RUN, TINY, logged, one_sentence, write_images
 from program import Command
 
 SHORT = (*TINY, "--trainer.max_epochs=1", "--trainer.limit_train_batches", "2")
@@ -155,7 +155,7 @@ def test_numbers_are_read_as_people_write_them(command: Command, tmp_path: Path)
     assert config["trainer"]["max_time"] == "10:00:00:00"
 
 
-def test_limits_that_are_not_reached_are_said(command: Command) -> None:
+def test_limits_that_are_not_reached_are_said(command: Command, tmp_path: Path) -> None:
     ended = command(
         "fit", *TINY, "--trainer.limit_train_batches", "100", "--trainer.limit_val_batches", "7",
         "--trainer.max_steps", "90", "--trainer.accumulate_grad_batches", "20",
@@ -168,6 +168,14 @@ def test_limits_that_are_not_reached_are_said(command: Command) -> None:
         "--trainer.max_steps 90 is not reached: --trainer.max_epochs 3 ends the run after 3 steps.",
     ):
         assert line in ended.stderr
+    ended = command("fit", *TINY, "--trainer.log_every_n_steps", "50")
+    assert logged(tmp_path / "lightning_logs/version_1", "train/loss") == []
+    line = "--trainer.log_every_n_steps 50 is not reached: the run has 24 steps, and is logged at"
+    assert line in ended.stderr
+    assert "logging interval" not in ended.stderr
+    ended = command("fit", *TINY, "--trainer.log_every_n_steps", "null")
+    assert "logging interval" not in ended.stderr
+    assert len(logged(tmp_path / "lightning_logs/version_2", "train/loss")) == 3  # once an epoch
     ended = command("fit", *TINY, "--trainer.max_steps", "5")
     assert "--trainer.max_steps 5 ends the run before its first validation" in ended.stderr
 

@@ -14,7 +14,9 @@ from program import PYTHONPATH, Command, Finished, Several, free_port
 
 @pytest.mark.parametrize("end", ["finished", "SIGTERM", "one killed"])
 def test_started_by_the_command(end: str, command: Command, tmp_path: Path) -> None:
-    flags: tuple[str, ...] = (*TINY, "--trainer.devices", "2")
+    # a callback that insists on a logger in every process
+    flags: tuple[str, ...] = (*TINY, "--trainer.callbacks", "LearningRateMonitor")
+    flags += ("--trainer.devices", "2", "--trainer.callbacks.logging_interval", "step")
     if end == "SIGTERM":
         flags += (*signal_at("on_train_batch_end", "SIGTERM", 9),)
     elif end == "one killed":

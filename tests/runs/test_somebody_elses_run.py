@@ -171,7 +171,7 @@ def test_where_runs_are(command: Command, tmp_path: Path) -> None:
     for name in ("fit", "test"):
         ended = command(name, *TINY[:6], "--trainer.default_root_dir", "s3://bucket/runs")
         assert ended.status == 2
-        assert "default_root_dir s3://bucket/runs: runs are kept in a folder" in one_sentence(ended)
+        assert "default_root_dir s3://bucket/runs: this is an address" in one_sentence(ended)
     assert not (tmp_path / "s3:").exists()
     home = {"HOME": str(tmp_path / "my home")}
     flags = (*TINY, "--trainer.max_epochs", "1", "--trainer.default_root_dir", "~/my runs")
