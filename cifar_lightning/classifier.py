@@ -160,7 +160,7 @@ class ImageClassifier(Module):
     def on_fit_start(self) -> None:
         if self.weights is not None and self.taken is None:
             self.taken = start_from(self.net, self.weights)
-        self.computing.begin(self.net)
+        self.computing.compile(self.net)
         skip_idle_hooks(self.trainer)
         pass_batch_index(self.trainer)
 
@@ -198,7 +198,7 @@ class ImageClassifier(Module):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.weights = None  # it has some of its own now
-        self.computing.restore(checkpoint.get(_FORMAT))
+        self.computing.restore(self.net, checkpoint.get(_FORMAT))
         if (state := checkpoint.get(_METER) or older_state(checkpoint)) is not None:
             self.meter.load(state)
         compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)
