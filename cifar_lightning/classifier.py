@@ -22,6 +22,7 @@ from cifar_lightning.models import Network
 from cifar_lightning.models.computing import Computing
 from cifar_lightning.models.descriptions import compare_losses, is_description
 from cifar_lightning.models.initialisation import kaiming_
+from cifar_lightning.models.parts import check_choices, check_parts
 from cifar_lightning.models.weights import Taken, start_from
 from cifar_lightning.optimizers.parameters import Factory, fuse, make_optimizer
 from cifar_lightning.schedules import Schedule
@@ -48,16 +49,14 @@ class ImageClassifier(Module):
             the interval "step", -1 for its T_max, total_iters or total_steps means all steps of
             the run that are left after the warm-up.
         lr_scheduler_interval: whether the scheduler steps after each epoch or each step.
-        warmup: share of the run's steps in which the learning rate first rises linearly to the
-            optimizer's; needs a scheduler with the interval "step".
+        warmup: share of the run's steps in which the learning rate rises; for the interval "step".
         label_smoothing: share of each label that is spread evenly over all classes in training,
             https://arxiv.org/abs/1512.00567; belongs to the default loss.
         initialisation: "default" leaves the network's initial weights as they are; "kaiming" draws
             them for ReLUs.
         memory_format: the order of images and weights in memory; ``contiguous`` is channels first,
             ``auto`` what is fastest on the trainer's device. A checkpoint keeps it.
-        compile: have ``torch.compile`` make the network's code, in this mode: a minute before the
-            first step, and a C++ compiler on a CPU.
+        compile: the mode of ``torch.compile``, which takes a minute and, on a CPU, a C++ compiler.
         flip_averaging: evaluate the mean logits of an image and its mirror image; named apart.
         loss: from logits N×K and labels N to a mean over the images; cross-entropy by default.
         metrics: further metrics of probabilities N×K and labels N, each made from the number of
@@ -66,7 +65,7 @@ class ImageClassifier(Module):
         num_classes: K; by default the network's own ``num_classes``, 10 if it does not say.
 
     Raises:
-        ValueError: an argument is out of its range, or does not go with another.
+        ValueError, TypeError: an argument is out of its range, or does not go with another.
     """
 
     takes_shares = True
@@ -89,7 +88,8 @@ class ImageClassifier(Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        _check_smoothing(label_smoothing, loss)
+        check_parts(net, loss, optimizer, num_classes, label_smoothing)
+        check_choices(initialisation=initialisation, memory_format=memory_format)
         # From the command line these come as plain descriptions, by which load_from_checkpoint
         # makes them again. Objects would make a checkpoint that weights_only cannot read.
         objects = ["net", "loss", "optimizer", "lr_scheduler", "metrics"]
@@ -102,6 +102,7 @@ class ImageClassifier(Module):
         self._suffix = "_flip_averaged" if flip_averaging else ""
         self.computing = Computing(memory_format, compile)
         self._make_optimizer = Factory(_default_optimizer if optimizer is _OPTIMIZER else optimizer)
+        self.lr: float | None = None  # in the place of the optimizer's, as lr_find sets it
         self._schedule = Schedule(lr_scheduler, lr_scheduler_interval, warmup)
         self.meter = TrainingMeter()
         classes = num_classes or int(getattr(net, "num_classes", 10))
@@ -150,7 +151,7 @@ class ImageClassifier(Module):
 
     def new_optimizer(self, net: nn.Module) -> Optimizer:
         """An optimizer of the parameters of a network and of the loss."""
-        return make_optimizer(self._make_optimizer, net, self.loss)
+        return make_optimizer(self._make_optimizer, net, self.loss, self.lr)
 
     def setup(self, stage: str) -> None:
         strategy = self.trainer.strategy
@@ -159,7 +160,7 @@ class ImageClassifier(Module):
     def on_fit_start(self) -> None:
         if self.weights is not None and self.taken is None:
             self.taken = start_from(self.net, self.weights)
-        self.computing.begin(self.net)
+        self.computing.compile(self.net)
         skip_idle_hooks(self.trainer)
         pass_batch_index(self.trainer)
 
@@ -197,7 +198,7 @@ class ImageClassifier(Module):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.weights = None  # it has some of its own now
-        self.computing.restore(checkpoint.get(_FORMAT))
+        self.computing.restore(self.net, checkpoint.get(_FORMAT))
         if (state := checkpoint.get(_METER) or older_state(checkpoint)) is not None:
             self.meter.load(state)
         compare_losses(checkpoint.get(_LOSS), type(self.loss).__name__)
@@ -218,12 +219,3 @@ def _default_optimizer(parameters: Any) -> Optimizer:
     """The default by a name: pickle takes no lambda, and the command line looks into one."""
     optimizer: Optimizer = _OPTIMIZER(parameters)
     return optimizer
-
-
-def _check_smoothing(share: float, loss: nn.Module | None) -> None:
-    if not 0 <= share < 1:
-        raise ValueError(f"model.label_smoothing {share} must be at least 0, below 1")
-    if loss is not None and share:
-        raise ValueError(
-            "model.label_smoothing belongs to the default loss: leave one of them out."
-        )

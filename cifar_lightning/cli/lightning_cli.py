@@ -122,10 +122,10 @@ class CLI(LightningCLI):
             self.config = parser.parse_args(arguments.after_checkpoint(self.found))
         trainer = self.config[self.config.subcommand].trainer
         trainer.precision = resolved(trainer.precision, trainer.accelerator, ours.get("config"))
-        part_checks.check_all_complete(self.plain_config(), arguments.settings)
         callbacks = as_list(self.config.as_dict()[self.config.subcommand]["trainer"]["callbacks"])
         kinds = (locate(callback["class_path"]) for callback in callbacks)
         check_kinds(kind for kind in kinds if isinstance(kind, type))
+        part_checks.check_all_complete(self.plain_config(), arguments.settings)
         check_options(self.plain_config(), arguments, self.found)
         if arguments.command is None:
             return

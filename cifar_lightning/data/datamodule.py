@@ -66,15 +66,13 @@ class CIFAR10DataModule(LightningDataModule):
         cutout: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"data.batch_size {batch_size} must be at least 1")
+        _check_numbers(batch_size=batch_size, seed=seed)
         self.source = CIFAR10() if source is None else source
         self.batch_size = batch_size
         self.seed = seed
-        self.mean = tuple(mean)
-        self.std = tuple(std)
-        self.augmentation = Augmentation(flip, translate, cutout)
         self.normalise = Normalisation(mean, std)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.augmentation = Augmentation(flip, translate, cutout)
         self.pictures: Tensor | None = None
         """What ``predict`` is about, uint8 N×H×W×3; the validation images if None."""
         self.splits = Splits(self.source, val_size, seed)
@@ -203,6 +201,14 @@ class CIFAR10DataModule(LightningDataModule):
             return self.normalise(images), labels
         moved = self.normalise(self.augmentation.move(images, draws))
         return self.augmentation.blank(moved, draws), labels
+
+
+def _check_numbers(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"data.{name} {value!r} must be a whole number")
+    if numbers["batch_size"] < 1:
+        raise ValueError(f"data.batch_size {numbers['batch_size']} must be at least 1")
 
 
 def _is_fitting(trainer: Trainer | None) -> bool:

@@ -19,9 +19,10 @@ class Normalisation:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        three = all(isinstance(of, Sequence) and len(of) == 3 for of in (mean, std))
+        if not three or min(std) <= 0:
             raise ValueError(
-                f"data.mean {list(mean)} and data.std {list(std)} must be three numbers each, "
+                f"data.mean {mean} and data.std {std} must be three numbers each, "
                 "one for each channel, those of std above 0"
             )
         # (x / 255 − mean) / std as one multiplication and one addition

@@ -30,20 +30,21 @@ class Computing:
         self._small_maps = False
 
     def adapt(self, net: nn.Module, device: torch.device, precision: str) -> None:
-        """Choose for a network's device, and a precision as Lightning names it."""
+        """Choose for a device, and a precision as Lightning names it; before an optimizer knows the
+        network's weights. Their values and names stay."""
         if self.memory_format is None:
             self.memory_format = fastest_memory_format(net, device.type, precision)
         self._small_maps = self.compile_mode is None and products_pay(device.type, precision)
+        net.to(memory_format=_OF_TORCH[self.memory_format])
 
-    def restore(self, memory_format: MemoryFormat | None) -> None:
+    def restore(self, net: nn.Module, memory_format: MemoryFormat | None) -> None:
         """Take over what a checkpoint was trained in, if nothing else was asked for."""
-        if self._is_auto:
+        if self._is_auto and memory_format is not None:
             self.memory_format = memory_format
+            net.to(memory_format=_OF_TORCH[memory_format])
 
-    def begin(self, net: nn.Module) -> None:
-        """Make a network ready to be trained, in place: values and names of its weights stay."""
-        if self.memory_format is not None:
-            net.to(memory_format=_OF_TORCH[self.memory_format])
+    def compile(self, net: nn.Module) -> None:
+        """Compile a network if asked to; in place, so that the names of its weights stay."""
         if self.compile_mode is not None:
             net.compile(mode=self.compile_mode)
 

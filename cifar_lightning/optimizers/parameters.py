@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 
-def make_optimizer(make: Callable[[Any], Optimizer], net: nn.Module, loss: nn.Module) -> Optimizer:
+def make_optimizer(
+    make: Callable[[Any], Optimizer], net: nn.Module, loss: nn.Module, lr: float | None = None
+) -> Optimizer:
     """An optimizer of a network's parameters and those of the loss.
 
     Args:
@@ -19,12 +21,15 @@ def make_optimizer(make: Callable[[Any], Optimizer], net: nn.Module, loss: nn.Mo
             gets pairs of name and parameter, and decides for itself what decays.
         net: the network.
         loss: the loss; its parameters are named ``loss.…``.
+        lr: a learning rate in the place of the optimizer's.
     """
     named = [*net.named_parameters()]
     named += [(f"loss.{name}", parameter) for name, parameter in loss.named_parameters()]
-    if _wants_names(make):
-        return make(named)
-    return _in_groups(make, [parameter for _, parameter in named])
+    parameters = [parameter for _, parameter in named]
+    optimizer = make(named) if _wants_names(make) else _in_groups(make, parameters)
+    for group in optimizer.param_groups if lr is not None else ():
+        group["lr"] = lr
+    return optimizer
 
 
 def fuse(optimizer: Optimizer) -> Optimizer:

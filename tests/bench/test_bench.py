@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from helpers import TINY
 
-from cifar_lightning.bench import bench, whole_processes
+from cifar_lightning.bench import bench, limit, whole_processes
 
 
 def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "_ROUNDS", 2)
+    monkeypatch.setattr(limit, "_SECONDS", 0.0)
     monkeypatch.setattr(whole_processes, "_seconds", lambda program: 0.0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["cifar_lightning"])
@@ -27,6 +28,12 @@ def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ratios = [ours / theirs for ours, theirs in zip(fits, steps[name]["all"], strict=True)]
         assert report[f"fit_to_{name}"]["all"] == pytest.approx(ratios)
         assert report[f"fit_to_{name}"]["median"] == pytest.approx(sum(ratios) / 2)
+    tried = report["limit_tried_ms"]
+    assert len(tried) == 8
+    assert report["limit_is"] == min(tried, key=tried.get)
+    product = report["matrix_product"]
+    flops = product["share_of_fit"] * product["gflop_per_second"] * steps["fit"]["median"] / 1e3
+    assert flops == pytest.approx(product["gflop_per_step"])
     assert report["peak_memory_mb"]["process"] > 100
     assert report["seconds"]["validation"] > 0
     assert report["seconds"]["checkpoint"] > 0

@@ -103,7 +103,7 @@ def test_export_overwrites_nothing(command: Command, run: Path, tmp_path: Path) 
         ended = command("export", *arguments)
         assert ended.status == 2
         assert part in one_sentence(ended)
-    for name in ("nope.png", "http://example.org/nope.png"):
+    for name, status in (("nope.png", 1), ("http://example.org/nope.png", 2)):
         ended = command("export", "--to", "x.onnx", "--images", name)
-        assert ended.status == 1
+        assert ended.status == status
         assert one_sentence(ended).startswith(f"--images {name}: ")

@@ -137,10 +137,10 @@ def test_more_epochs_are_what_they_would_have_been(command: Command, tmp_path: P
 
 LIMITS = [
     (("--trainer.max_steps", "3"), "0 epochs and a part, 3 steps"),
-    (("--trainer.max_steps", str(STEPS)), f"1 epochs, {STEPS} steps"),
-    (("--trainer.max_steps", str(2 * STEPS - 1)), f"1 epochs and a part, {2 * STEPS - 1} steps"),
+    (("--trainer.max_steps", str(STEPS)), f"1 epoch, {STEPS} steps"),
+    (("--trainer.max_steps", str(2 * STEPS - 1)), f"1 epoch and a part, {2 * STEPS - 1} steps"),
     (stop_at("on_train_batch_end", 4), "0 epochs and a part, 5 steps"),
-    (stop_at("on_validation_end", 2), f"1 epochs and a part, {STEPS + 4} steps"),
+    (stop_at("on_validation_end", 2), f"1 epoch and a part, {STEPS + 4} steps"),
     (stop_at("on_validation_end", 3), f"2 epochs, {2 * STEPS} steps"),
     (
         (*stop_at("on_validation_end", 0), "--trainer.max_steps", "4"),

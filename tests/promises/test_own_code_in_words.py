@@ -249,7 +249,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((METRICS, "own.acc"), ("--model.metrics acc: that name is taken",)),
     ((METRICS, "own.Share", METRICS, "own.Share"), ("Share is given twice",)),
     # types in words
-    (("--trainer.precision", "8"), ("--trainer.precision 8: must be 64, 32, 16", "or bf16")),
+    (("--trainer.precision", "8"), ("--trainer.precision 8: must be 64, 32, 16", "or auto")),
     (("--trainer.deterministic", "maybe"), ("maybe: must be true, false or warn",)),
     (("--checkpoints.monitor", "train/loss"), ("must be val/acc or val/loss",)),
     (("--data.mean", "0.5"), ("--data.mean 0.5: must be a list",)),
