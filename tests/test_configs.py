@@ -11,7 +11,16 @@ from program import PROJECT, Command
 CONFIGS = PROJECT / "configs"
 
 
-@pytest.mark.parametrize("config", sorted(path.name for path in CONFIGS.glob("*.yaml")))
+LARGE = {"resnet18.yaml", "vgg19.yaml"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(path.name, marks=pytest.mark.slow) if path.name in LARGE else path.name
+        for path in sorted(CONFIGS.glob("*.yaml"))
+    ],
+)
 def test_each_config_trains_on_the_built_in_data(
     config: str, command: Command, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_renamed_project_trains(checkout: Path, run: Path) -> None:
     script = "\n".join(["set -eo pipefail", *commands()])
     subprocess.run(["bash", "-c", script], cwd=checkout, check=True)

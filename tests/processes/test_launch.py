@@ -12,7 +12,9 @@ from helpers import RUN, TINY, one_sentence, signal_at, succeeded
 from program import PYTHONPATH, Command, Finished, Several, free_port
 
 
-@pytest.mark.parametrize("end", ["finished", "SIGTERM", "one killed"])
+@pytest.mark.parametrize(
+    "end", ["finished", "SIGTERM", pytest.param("one killed", marks=pytest.mark.slow)]
+)
 def test_started_by_the_command(end: str, command: Command, tmp_path: Path) -> None:
     # a callback that insists on a logger in every process
     flags: tuple[str, ...] = (*TINY, "--trainer.callbacks", "LearningRateMonitor")

@@ -149,7 +149,13 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("limit", "trained"), LIMITS)
+@pytest.mark.parametrize(
+    ("limit", "trained"),
+    [
+        limit if number % 3 == 0 else pytest.param(*limit, marks=pytest.mark.slow)
+        for number, limit in enumerate(LIMITS)
+    ],
+)
 def test_an_epoch_that_was_cut_goes_on(
     limit: tuple[str, ...], trained: str, command: Command, tmp_path: Path, validated_twice: Any
 ) -> None:
@@ -195,7 +201,10 @@ STAGES = ["before fsync", "after fsync", "before rename", "after rename"]
 
 @pytest.mark.parametrize(
     "when",
-    ["0.50", *STAGES, *(pytest.param(w, marks=pytest.mark.slow) for w in WRITES if w != "0.50")],
+    [
+        when if when in ("0.50", "after fsync") else pytest.param(when, marks=pytest.mark.slow)
+        for when in (*WRITES, *STAGES)
+    ],
 )
 def test_killed_while_saving(when: str, command: Command, tmp_path: Path) -> None:
     """With a share of the checkpoint's bytes written, or around a system call."""

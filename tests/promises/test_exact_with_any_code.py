@@ -107,6 +107,7 @@ def test_more_epochs_are_what_they_would_have_been(
     assert_equal(outcome(only_run(tmp_path)), ends["plain"])
 
 
+@pytest.mark.slow
 def test_two_processes(command: Command, tmp_path: Path) -> None:
     """Each draws numbers of its own; the same number of processes gives the same bits."""
     ends = {}

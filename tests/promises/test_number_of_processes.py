@@ -114,18 +114,20 @@ def test_same_evaluation(
 
 
 KILLS = [
-    ("on_train_batch_end", 4, "SIGKILL", 1),
     ("on_before_optimizer_step", 13, "SIGKILL", 0),
-    ("on_validation_batch_end", 2, "SIGKILL", 1),
     ("on_train_batch_end", 11, "SIGTERM", 1),
-    ("on_validation_end", 1, "SIGINT", 0),
 ]
 
 ALL_KILLS = [
-    (hook, call, name, rank)
-    for hook, call in BOUNDARIES
-    for name in ("SIGKILL", "SIGTERM")
-    for rank in (0, 1)
+    ("on_train_batch_end", 4, "SIGKILL", 1),
+    ("on_validation_batch_end", 2, "SIGKILL", 1),
+    ("on_validation_end", 1, "SIGINT", 0),
+    *(
+        (hook, call, name, rank)
+        for hook, call in BOUNDARIES
+        for name in ("SIGKILL", "SIGTERM")
+        for rank in (0, 1)
+    ),
 ]
 
 
