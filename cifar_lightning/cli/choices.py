@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, ReduceLROnPlat
 from cifar_lightning.callbacks import AveragedWeights
 from cifar_lightning.data import CIFAR10, ImageFolder, Shapes, Torchvision
 from cifar_lightning.models import VGG19, AlexNet, LeNet5, ResNet18
+from cifar_lightning.optimizers.muon import MuonSGD
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,9 @@ CHOICES: dict[str, dict[str, Choice]] = {
                 "weight_decay X": "0 for none.",
                 "nesterov BOOL": "Nesterov's momentum.",
             },
+        ),
+        "MuonSGD": Choice(
+            MuonSGD, "Muon for weights between the first layer and the last, SGD for the rest"
         ),
     },
     "model.lr_scheduler": {

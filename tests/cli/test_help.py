@@ -122,6 +122,7 @@ def test_values_that_help_names_are_taken(command: Command) -> None:
     [
         ("model.net", "VGG19", "batch_norm"),
         ("model.net", "stand_ins.Tiny", "num_classes"),
+        ("model.optimizer", "MuonSGD", "together"),
         ("trainer.callbacks", "EarlyStopping", "min_delta"),
     ],
 )

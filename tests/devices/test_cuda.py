@@ -1,6 +1,7 @@
 """NVIDIA's GPUs, pretended: nothing of two devices meets, and no step waits for the GPU."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.callbacks.curves import ClassAccuracy, GradientNorm
 from cifar_lightning.data import Shapes
 from cifar_lightning.models import AlexNet, LeNet5, ResNet18
+from cifar_lightning.optimizers.muon import MuonSGD
 
 STEPS, EVERY = 7, 3  # of an epoch; those that are logged
 FAULTY = 1
@@ -36,6 +38,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "32-true": {"data": AUGMENTED},
     "16-mixed": {"precision": "16-mixed"},
     "averaged": {"callbacks": [AveragedWeights]},
+    "MuonSGD": {"precision": "bf16-mixed", "optimizer": MuonSGD},
     "plain": {},
     "bf16-mixed": {"precision": "bf16-mixed", "data": AUGMENTED},
     "bf16-true": {"precision": "bf16-true", "data": AUGMENTED},
@@ -46,7 +49,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "AlexNet": {"net": AlexNet},
     "ResNet18": {"net": ResNet18},
 }
-IN_CI = dict(zip(("32-true", "16-mixed", "averaged"), FAULTS, strict=False))
+IN_CI = dict(zip(("32-true", "16-mixed", "averaged", "MuonSGD"), FAULTS, strict=False))
 """A fault for each configuration: all configurations with all faults are slow."""
 
 
@@ -87,9 +90,7 @@ def fit(gpu: PretendedGPU, fault: Fault, data: Any = None, callbacks: Any = (), 
     """Train two epochs; gives the number of plain steps of the first."""
     module = CIFAR10DataModule(Shapes(200), batch_size=16, val_size=50, **(data or {}))
     optimizer = how.pop("optimizer", torch.optim.SGD)
-    model = Faulty(
-        how.pop("net", LeNet5)(), lambda params: optimizer(params, lr=0.01), label_smoothing=0.1
-    )
+    model = Faulty(how.pop("net", LeNet5)(), partial(optimizer, lr=0.01), label_smoothing=0.1)
     model.fault = lambda m, loss: fault(m, loss)
     parts = [EpochLine(), Speed(), Collector(), GradientNorm(), ClassAccuracy(module)]
     phases = Phases(gpu)
