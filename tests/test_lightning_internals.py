@@ -30,6 +30,7 @@ OF_OTHERS = {
     "_typehint",
     "_exit",
     "_foreach_lerp_",
+    "_foreach_mul_",
     "_foreach_copy_",
 }
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cifar_lightning.models.hardware import MemoryFormat, fastest_memory_format, products_pay
 from cifar_lightning.models.small_maps import SmallMaps
@@ -35,18 +36,24 @@ class Computing:
         if self.memory_format is None:
             self.memory_format = fastest_memory_format(net, device.type, precision)
         self._small_maps = self.compile_mode is None and products_pay(device.type, precision)
-        net.to(memory_format=_OF_TORCH[self.memory_format])
+        self._lay_out(net)
 
     def restore(self, net: nn.Module, memory_format: MemoryFormat | None) -> None:
         """Take over what a checkpoint was trained in, if nothing else was asked for."""
         if self._is_auto and memory_format is not None:
             self.memory_format = memory_format
-            net.to(memory_format=_OF_TORCH[memory_format])
+            self._lay_out(net)
 
     def compile(self, net: nn.Module) -> None:
         """Compile a network if asked to; in place, so that the names of its weights stay."""
         if self.compile_mode is not None:
             net.compile(mode=self.compile_mode)
+
+    def _lay_out(self, net: nn.Module) -> None:
+        there = [*net.parameters(), *net.buffers()]
+        # layers that take their size from the first images have no weights before that
+        if self.memory_format is not None and not any(map(is_lazy, there)):
+            net.to(memory_format=_OF_TORCH[self.memory_format])
 
     def __call__(self, net: nn.Module, images: Tensor) -> Tensor:
         """What a network gives for images N×C×H×W."""

@@ -41,7 +41,7 @@ def test_losses_of_a_plain_loop(command: Command, tmp_path: Path) -> None:
 def test_losses_of_a_plain_loop_with_the_whole_recipe(command: Command, tmp_path: Path) -> None:
     flags = ["--config", str(PROJECT / "configs/fast.yaml"), "--data.cutout", "8", *EVERY_STEP]
     # at this rate what rounding does is a hundred times as large after each step
-    flags += ["--model.memory_format", "contiguous"]
+    flags += ["--model.memory_format", "contiguous", "--trainer.precision", "32-true"]
     sizes = ["--data.batch_size", "8", "--model.net", "AlexNet", "--trainer.max_epochs", "1"]
     ended = command("fit", *flags, *TINY, *sizes, *EVERY_STEP)
     assert ended.status == 0, ended.stderr
