@@ -10,6 +10,7 @@ import torch
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from helpers import evaluated
+from matplotlib.text import Text
 
 from cifar_lightning import figures
 from cifar_lightning.figures import captioned, confusion_matrix, legible, pixels
@@ -110,4 +111,8 @@ def test_names_that_an_installed_font_has(
 @pytest.mark.parametrize("name", ["$5", "$a_b$", r"$\\frac$"])
 def test_names_that_are_no_formulas(name: str) -> None:
     evaluation = evaluated(torch.eye(2), torch.tensor([0, 1]))
-    pixels(confusion_matrix(evaluation, [name, "b"], name))
+    figure = confusion_matrix(evaluation, [name, "b"], name)
+    pixels(figure)
+    named = [text for text in figure.findobj(Text) if name in text.get_text()]
+    assert named
+    assert not any(text.get_parse_math() for text in named)

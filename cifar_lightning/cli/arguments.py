@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from cifar_lightning.cli.config_file import check_config, find_config
+from cifar_lightning.cli.config_file import GROUPS, check_config, find_config
 from cifar_lightning.cli.repeats import Setting, add_up, short
 from cifar_lightning.errors import FailedError, UsageError, UserError, own_traceback
 from cifar_lightning.runs.checkpoints import RESUMABLE
@@ -25,9 +25,6 @@ from cifar_lightning.runs.folders import (
     find_checkpoint,
     logs_folder,
 )
-
-GROUPS = ("data", "model", "trainer", "checkpoints", "dashboard")
-"""The groups of options."""
 
 
 class Arguments:

@@ -11,7 +11,8 @@ from jsonargparse import get_loader, set_loader
 
 from cifar_lightning.errors import UsageError, local_path
 
-_GROUPS = ("data", "model", "trainer", "checkpoints", "dashboard")
+GROUPS = ("data", "model", "trainer", "checkpoints", "dashboard")
+"""The groups of options."""
 _MOST = 100_000  # values: a few aliases of aliases are more than any memory holds
 
 _OCTAL = re.compile(r"[-+]?0[0-7_]+")
@@ -82,7 +83,7 @@ def check_config(path: str) -> None:
     if size > _MOST:
         raise UsageError(f"--config {path} has more than {_MOST:,} values, written out.")
     for key, value in document.value if isinstance(document, yaml.MappingNode) else ():
-        if key.value in _GROUPS and isinstance(value, yaml.SequenceNode):
+        if key.value in GROUPS and isinstance(value, yaml.SequenceNode):
             raise UsageError(
                 f"--config {path}, line {value.start_mark.line + 1}: {key.value} holds a list; its "
                 "options are written as name: value."

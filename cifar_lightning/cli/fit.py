@@ -14,6 +14,7 @@ from cifar_lightning.classifier import ImageClassifier
 from cifar_lightning.cli.checks import check_images, checkpoints_of
 from cifar_lightning.cli.own_parts import code_of
 from cifar_lightning.cli.ranges import check_batches
+from cifar_lightning.cli.resume import check_changes
 from cifar_lightning.cli.trial import materialise, try_out
 from cifar_lightning.data import CIFAR10DataModule
 from cifar_lightning.errors import DivergedError, UserError
@@ -40,6 +41,8 @@ class Start:
     """The folder of all runs."""
     found: LoadedCheckpoint | None
     """The checkpoint to go on from."""
+    changes: dict[str, tuple[Any, Any]]
+    """What its options were and become, by name."""
 
 
 def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start: Start) -> None:
@@ -69,6 +72,7 @@ def fit(trainer: Trainer, model: ImageClassifier, data: CIFAR10DataModule, start
     if start.found is None and model.weights is not None:
         model.taken = start_from(model.net, model.weights, list(data.source.class_names))
     try_out(trainer, model, data)
+    check_changes(start.changes, model.new_optimizer(model.net))
     lock = None
     if trainer.fast_dev_run:
         trainer.loggers = [DummyLogger()]  # as Lightning does: some callbacks insist on a logger

@@ -125,8 +125,9 @@ class CLI(LightningCLI):
         callbacks = as_list(self.config.as_dict()[self.config.subcommand]["trainer"]["callbacks"])
         kinds = (locate(callback["class_path"]) for callback in callbacks)
         check_kinds(kind for kind in kinds if isinstance(kind, type))
-        part_checks.check_all_complete(self.plain_config(), arguments.settings)
-        check_options(self.plain_config(), arguments, self.found)
+        plain = self.plain_config()
+        part_checks.check_all_complete(plain, arguments.settings)
+        check_options(plain, arguments, self.found)
         if arguments.command is None:
             return
         config = self.config[arguments.command]
@@ -212,7 +213,7 @@ class CLI(LightningCLI):
     def start(self) -> Start:
         """What a run begins with."""
         logs = logs_folder(self.config[self.subcommand].trainer.default_root_dir)
-        return Start(self.plain_config(), logs, self.found)
+        return Start(self.plain_config(), logs, self.found, self.changes)
 
     def fit(self, model: ImageClassifier, **kwargs: Any) -> None:
         fit(self.trainer, model, self.datamodule, self.start())

@@ -11,8 +11,9 @@ from pytorch_lightning.cli import LightningArgumentParser
 from torch.nn import Module
 
 from cifar_lightning.cli import own_parts
-from cifar_lightning.cli.arguments import GROUPS, Arguments
+from cifar_lightning.cli.arguments import Arguments
 from cifar_lightning.cli.choices import CHOICES
+from cifar_lightning.cli.config_file import GROUPS
 from cifar_lightning.cli.help import format_help
 from cifar_lightning.cli.options import OPTIONS
 from cifar_lightning.cli.parts import BASES, subclasses, written

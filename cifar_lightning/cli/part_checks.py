@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from cifar_lightning.cli import own_parts
-from cifar_lightning.cli.parts import BASES, DEFAULTS, Part, described, parts
+from cifar_lightning.cli.parts import BASES, DEFAULTS, Part, parts, parts_of
 from cifar_lightning.cli.repeats import ADD_UP, Setting
 from cifar_lightning.errors import UsageError
 from cifar_lightning.runs.config import flat, is_in
@@ -111,7 +111,7 @@ def check_all_complete(config: dict[str, Any], settings: Sequence[Setting]) -> N
         group, _, name = option.partition(".")
         value = config[group].get(name)
         for one in value if isinstance(value, list) else [value]:
-            for part in described(option, one):
+            for part in parts_of(option, one):
                 for n in [n for n, v in part.arguments.items() if v is None]:
                     if f"{option}.{n}" not in null and not isinstance(value, list):
                         del part.arguments[n]

@@ -79,7 +79,7 @@ def parts(settings: Sequence[Setting], defaults: Mapping[str, str]) -> Iterator[
         if name == option:
             value = _value(setting)
             one_by_one = value if isinstance(value, list) else [value]
-            new = [part for one in one_by_one for part in described(option, one)]
+            new = [part for one in one_by_one for part in parts_of(option, one)]
             if option in ADD_UP and adds:
                 new = [*found.get(option, []), *new]
             found[option] = new
@@ -110,7 +110,9 @@ def _value(setting: Setting) -> Any:
     return setting.value
 
 
-def described(option: str, value: Any) -> list[Part]:
+def parts_of(option: str, value: Any) -> list[Part]:
+    """The part that a value describes, by a path or by ``class_path`` and ``init_args``; none if it
+    is neither."""
     if isinstance(value, str):
         return [Part(option, value)]
     if isinstance(value, dict) and isinstance(value.get("class_path"), str):

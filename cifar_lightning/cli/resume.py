@@ -4,11 +4,13 @@ import logging
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from cifar_lightning.cli.arguments import Arguments
 from cifar_lightning.cli.checks import schedule_spans_run
 from cifar_lightning.cli.repeats import short
 from cifar_lightning.errors import UsageError, counted
+from cifar_lightning.optimizers.parameters import change_lr
 from cifar_lightning.runs.config import OF_THE_COMMAND, PLACE, flat, is_in
 from cifar_lightning.runs.folders import (
     LoadedCheckpoint,
@@ -111,6 +113,23 @@ def _trained(found: LoadedCheckpoint) -> tuple[int, int]:
     return progress["processed"], found.content["global_step"]
 
 
+def of_optimizer(changes: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Of what ``differences`` gives, the arguments of the optimizer, by their own names."""
+    prefix = "model.optimizer.init_args."
+    return {n.removeprefix(prefix): c for n, c in changes.items() if n.startswith(prefix)}
+
+
+def check_changes(changes: dict[str, tuple[Any, Any]], optimizer: Optimizer) -> None:
+    """Whether an optimizer can take over what the command line changed of it. Raises UsageError."""
+    for name, (_, new) in of_optimizer(changes).items():
+        if not any(name in group for group in optimizer.param_groups):
+            kind = type(optimizer).__name__
+            raise UsageError(
+                f"--model.optimizer.{name} {new}: {kind} asks for it when it is made, and cannot "
+                "change it in a run that goes on: leave it out, or start a new run."
+            )
+
+
 class OptimizerChanges(Callback):
     """Sets what the command line changed of the optimizer, after its state has been restored:
     the restored state holds the old settings. A schedule goes on in proportion.
@@ -120,20 +139,15 @@ class OptimizerChanges(Callback):
     """
 
     def __init__(self, changes: dict[str, tuple[Any, Any]]) -> None:
-        prefix = "model.optimizer.init_args."
-        self._changes = {
-            name.removeprefix(prefix): change
-            for name, change in changes.items()
-            if name.startswith(prefix)
-        }
+        self._changes = of_optimizer(changes)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for name, (old, new) in self._changes.items():
-            for group in (group for o in trainer.optimizers for group in o.param_groups):
-                scheduled = name == "lr" and trainer.lr_scheduler_configs
-                if name == "weight_decay" and all(p.ndim <= 1 for p in group["params"]):
-                    continue  # biases, which do not decay
-                group[name] = group[name] * new / old if scheduled else new
+            for optimizer in trainer.optimizers:
+                if name == "lr":
+                    change_lr(optimizer, old, new)
+                else:
+                    _change(optimizer, name, new)
             if name == "lr":
                 for config in trainer.lr_scheduler_configs:
                     # one after a warm-up is a sequence of two
@@ -141,3 +155,11 @@ class OptimizerChanges(Callback):
                     for part in parts:
                         base_lrs = getattr(part, "base_lrs", [])
                         part.base_lrs = [lr * new / old for lr in base_lrs]
+
+
+def _change(optimizer: Optimizer, name: str, new: Any) -> None:
+    for group in optimizer.param_groups:
+        if name == "weight_decay" and all(p.ndim <= 1 for p in group["params"]):
+            continue  # biases, which do not decay
+        if name in group:
+            group[name] = new

@@ -26,7 +26,9 @@ def filling(folder: Path, lock: str) -> Iterator[None]:
             try:
                 yield
             finally:
-                with suppress(OSError):  # Windows removes no open file
+                # Windows removes no open file. Who has waited for this one is not seen by who comes
+                # later: after a failure two may fetch beside each other, which costs time.
+                with suppress(OSError):
                     (folder / lock).unlink()
     finally:
         for path in made:

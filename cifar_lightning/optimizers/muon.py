@@ -16,7 +16,6 @@ from torch.optim.sgd import sgd
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the polynomial that raises small singular values fastest; it ends near 1, not at it."""
 
-
 _AT_ONCE = 3
 """Iterations from one Gram matrix: bfloat16's error in it grows twelvefold with each."""
 
@@ -62,7 +61,7 @@ class MuonSGD(Optimizer):
         named_parameters: of the network, in the order of its layers, and of the loss.
         lr: how far Muon moves a weight, a matrix of outputs × inputs: this many times an orthogonal
             matrix, and √(outputs / inputs) times as far where there are more outputs than inputs.
-        sgd_lr: the learning rate of SGD.
+        sgd_lr: the learning rate of SGD; where lr changes in a run, it does in proportion.
         momentum: of both, Nesterov's.
         weight_decay: of all but vectors, decoupled: a weight shrinks by this share of its learning
             rate.
@@ -101,10 +100,7 @@ class MuonSGD(Optimizer):
             {"params": [p for p in rest if p.ndim > 1], "lr": sgd_lr},
             {"params": [p for p in rest if p.ndim <= 1], "lr": sgd_lr, "weight_decay": 0.0},
         ]
-        defaults = {
-            **{"lr": lr, "momentum": momentum, "weight_decay": weight_decay},
-            **{"iterations": 0, "together": 1},  # of SGD's
-        }
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__([group for group in groups if group["params"]], defaults)
 
     @torch.no_grad()
@@ -122,7 +118,7 @@ class MuonSGD(Optimizer):
             if group["weight_decay"]:
                 torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
             buffers = [self._momentum(p) for p in weights]
-            if group["iterations"]:
+            if "iterations" in group:
                 for weight, buffer in zip(weights, buffers, strict=True):
                     _muon(weight, buffer, lr, group)
             else:

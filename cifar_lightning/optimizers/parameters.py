@@ -27,9 +27,16 @@ def make_optimizer(
     named += [(f"loss.{name}", parameter) for name, parameter in loss.named_parameters()]
     parameters = [parameter for _, parameter in named]
     optimizer = make(named) if _wants_names(make) else _in_groups(make, parameters)
-    for group in optimizer.param_groups if lr is not None else ():
-        group["lr"] = lr
+    if lr is not None:
+        change_lr(optimizer, optimizer.param_groups[0]["lr"], lr)
     return optimizer
+
+
+def change_lr(optimizer: Optimizer, old: float, new: float) -> None:
+    """Change the learning rate of an optimizer. Where a group has another, by a schedule or of its
+    own, it changes in proportion."""
+    for group in optimizer.param_groups:
+        group["lr"] = new if group["lr"] == old else group["lr"] * new / old
 
 
 def fuse(optimizer: Optimizer) -> Optimizer:

@@ -71,6 +71,31 @@ def test_what_changes_is_said_and_done(command: Command, run: Path) -> None:
     assert last_state(run)["optimizer_states"][0]["param_groups"][0]["lr"] == 0.125
 
 
+def contents(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_rates_keep_their_proportion_and_what_cannot_change_is_refused(
+    command: Command, tmp_path: Path
+) -> None:
+    muon = ("--model.net", "LeNet5", "--model.optimizer", "MuonSGD", "--model.optimizer.lr", "0.02",
+            "--model.optimizer.sgd_lr", "0.01")  # fmt: skip
+    ended = command("fit", *TINY, *muon, "--trainer.max_epochs", "1")
+    assert ended.status == 0, ended.stderr
+    before = contents(tmp_path / RUN)
+    on = ("--ckpt_path", "last", "--trainer.max_epochs", "2")
+    ended = command("fit", *on, "--model.optimizer.sgd_lr", "0.1")
+    assert ended.status == 2
+    assert "MuonSGD asks for it when it is made" in one_sentence(ended)
+    assert contents(tmp_path / RUN) == before
+    changed = ("--model.optimizer.lr", "0.01", "--model.optimizer.iterations", "2")
+    ended = command("fit", *on, *changed)
+    assert ended.status == 0, ended.stderr
+    hidden, *others = last_state(tmp_path / RUN)["optimizer_states"][0]["param_groups"]
+    assert (hidden["lr"], hidden["iterations"]) == (0.01, 2)
+    assert [(group["lr"], "iterations" in group) for group in others] == [(0.005, False)] * 2
+
+
 COMPUTED_BY = {"torch": "torch 2.9.0", "device": "cpu: a 6502", "threads": "2 threads"}
 
 
