@@ -137,6 +137,10 @@ def _run(argv: list[str]) -> None:
         from cifar_lightning.bench.bench import bench
 
         bench(argv[1:])
+    elif first == "sweep":
+        from cifar_lightning.sweep.sweep import sweep
+
+        sweep(argv[1:])
     else:
         from cifar_lightning.cli.lightning_cli import run
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from pydoc import locate
@@ -287,7 +288,7 @@ def run() -> CLI:
     return start(CLI)
 
 
-def start(command: type[CLI]) -> CLI:
+def start(command: Callable[[Arguments], CLI]) -> CLI:
     """Run what ``sys.argv`` names. Raises UserError."""
     arguments = Arguments(sys.argv[1:], CLI.subcommands())
     with arguments.answered():

@@ -4,7 +4,7 @@ Nothing here imports torch: help and ``compare`` shall answer at once.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "runs side by side: a table and their curves",
     "clean": "what the last states of finished runs take on disk, and removing them",
     "bench": "what a step costs here, beside plain PyTorch; takes what fit takes",
+    "sweep": "search for a better recipe; goes on where it was when it is started again",
 }
 
 HELP = "\n".join(
@@ -64,13 +65,13 @@ class CommandParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = [word.partition("=")[0] for word in args or ()]
         for action in self._actions:
             given = [word for word in words if word in action.option_strings]
             if len(given) > 1 and action.nargs is None:  # else they add up
                 self.error(f"{given[0]} is given more than once")
-        return super().parse_args(args, namespace)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} ({self.prog} --help lists what there is)")

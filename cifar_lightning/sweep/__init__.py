@@ -1,0 +1,1 @@
+"""Search over recipes: successive halving whose trials are ordinary runs that pause and go on."""
