@@ -138,8 +138,13 @@ def _run(argv: list[str]) -> None:
 
         bench(argv[1:])
     elif first == "sweep":
-        from cifar_lightning.sweep.sweep import sweep
-
+        try:
+            from cifar_lightning.sweep.sweep import sweep
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith("optuna"):
+                raise
+            install = "pip install 'cifar_lightning[sweep]', in a clone pip install -e '.[sweep]'"
+            raise UserError(f"sweep needs Optuna: {install}.") from error
         sweep(argv[1:])
     else:
         from cifar_lightning.cli.lightning_cli import run

@@ -39,7 +39,12 @@ def fork_server() -> ForkServerContext:
     """The server; it starts with the first process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["cifar_lightning.cli.lightning_cli", "cifar_lightning.__main__", "cifar_lightning.figures"]
+        [
+            "cifar_lightning.cli.lightning_cli",
+            "cifar_lightning.__main__",
+            "cifar_lightning.figures",
+            "cifar_lightning.sweep.sweep",
+        ]
     )
     return context
 

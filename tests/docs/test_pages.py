@@ -146,8 +146,12 @@ class Reader:
             name = name.replace("bench", "fit")
             ended = self._command(name, *given, "--print_config", **self._environ)
             assert ended.status == 0, (line, ended)
-        elif name == "sweep" and "--show" not in given:  # of one trial: whatever it takes is checked
-            given = [w for i, w in enumerate(given) if "--trials" not in given[max(i - 1, 0) : i + 1]]
+        elif (
+            name == "sweep" and "--show" not in given
+        ):  # of one trial: whatever it takes is checked
+            given = [
+                w for i, w in enumerate(given) if "--trials" not in given[max(i - 1, 0) : i + 1]
+            ]
             tiny = ["--model.net", "LeNet5", "--data.val_size", "20", "--trials", "1"]
             ended = self._command(name, *given, *SHORT[:4], *tiny, **self._environ)
             assert ended.status == 0, (line, ended)

@@ -80,7 +80,7 @@ def run_of(folder: Path, configuration: int) -> Path:
     of = [t.user_attrs for t in trials_of(folder) if t.state == TrialState.COMPLETE]
     names = {attributes["run"] for attributes in of if attributes["configuration"] == configuration}
     assert len(names) == 1
-    return folder / FOLDER / names.pop()
+    return folder / FOLDER / str(names.pop())
 
 
 def winner_of(stdout: str) -> int:
@@ -88,7 +88,9 @@ def winner_of(stdout: str) -> int:
 
 
 @pytest.fixture(scope="session")
-def _whole(fork_server: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def _whole(
+    fork_server: ForkServerContext, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Finished]:
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "space.yaml").write_text(SPACE)
     (folder / "killer.py").write_text(KILLER)
@@ -104,7 +106,8 @@ def _whole(fork_server: ForkServerContext, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def whole(_whole: tuple[Path, Finished]) -> tuple[Path, Finished]:
     """A sweep that was not interrupted, to be read alone, and how it ended."""
-    return _whole
+    folder, ended = _whole
+    return folder, ended
 
 
 @pytest.fixture
@@ -240,6 +243,7 @@ def test_half_a_line_of_the_journal(own: Path, command: Command) -> None:
     assert {job[0] for job in jobs_of(own)} == set(range(5))
 
 
+@pytest.mark.slow
 def test_database(command: Command, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     flags = ("sweep", "space.yaml", "--trials", "1", *FLAGS, "--storage")
@@ -306,3 +310,17 @@ def test_another_sweep_under_its_name(own: Path, command: Command) -> None:
     ended = command("sweep", "space.yaml", *TRIALS, *FLAGS)
     assert "Sweep space was begun with space" in one_sentence(ended)
     assert "there is no such file, and no sweep" in one_sentence(command("sweep", "nope"))
+
+
+def test_without_optuna(command: Command, tmp_path: Path) -> None:
+    script = tmp_path / "without.py"
+    script.write_text(
+        "import sys\n"
+        "for name in list(sys.modules):\n"
+        "    if name.startswith(('optuna', 'cifar_lightning.sweep')):\n"
+        "        del sys.modules[name]\n"
+        "sys.modules['optuna'] = None\n"
+        "from cifar_lightning.__main__ import main\nmain()"
+    )
+    ended = command("sweep", "space.yaml", script=str(script))
+    assert "sweep needs Optuna: pip install" in one_sentence(ended)
