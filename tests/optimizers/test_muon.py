@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LinearLR
 from cifar_lightning import CIFAR10DataModule, ImageClassifier
 from cifar_lightning.data import Shapes
 from cifar_lightning.models import AlexNet, LeNet5
+from cifar_lightning.optimizers import muon
 from cifar_lightning.optimizers.muon import MuonSGD, orthogonalise
 from cifar_lightning.optimizers.parameters import make_optimizer
 from cifar_lightning.schedules import make_schedule
@@ -193,3 +194,13 @@ def test_wrong_settings_are_named(wrong: dict[str, Any]) -> None:
 def test_a_network_without_hidden_layers_is_refused() -> None:
     with pytest.raises(ValueError, match="no layer between"):
         MuonSGD(nn.Linear(3, 2).named_parameters())
+
+
+def test_fp32_where_bf16_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, format in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(muon, "computes_in_bf16", {"cpu": has}.__getitem__)
+        muon._format.cache_clear()
+        result = muon.orthogonalise(torch.randn(8, 20), 5)
+        assert result.dtype == format
+        assert (torch.linalg.svdvals(result.float()) - 1).abs().max() < 0.5
+    muon._format.cache_clear()
