@@ -14,7 +14,7 @@ from cifar_lightning.cli.repeats import short
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs.config import OF_THE_COMMAND, flat, is_in
 from cifar_lightning.sweep.halving import FACTOR
-from cifar_lightning.sweep.space import Sampler, corners, read_space, words
+from cifar_lightning.sweep.space import Params, Sampler, corners, read_space, words
 from cifar_lightning.sweep.trial import prepare
 
 _OWN = {
@@ -78,11 +78,14 @@ def make_settings(asked: argparse.Namespace, options: list[str]) -> Settings:
     rungs = asked.rungs or tuple(powers)
     if any(rung > most for rung in rungs):
         raise UsageError(f"--rungs {rungs[-1]}: a whole run has {most} epochs.")
+    first, every = min([*rungs, most]), trainer["check_val_every_n_epoch"] or 1
+    if first < every:
+        raise UsageError(
+            f"--trainer.check_val_every_n_epoch {every}: trials are ranked after epoch {first}: "
+            "validate more often, or give other --rungs."
+        )
     for params in corners(space):
-        try:
-            prepare([*options, *words(params)])
-        except UserError as error:
-            raise UsageError(f"{asked.space}: {error}") from error
+        _check_corner(asked.space, options, params)
     seed = recipe["seed_everything"]
     return Settings(
         space=space,
@@ -95,7 +98,21 @@ def make_settings(asked: argparse.Namespace, options: list[str]) -> Settings:
     )
 
 
+def _check_corner(file: str, options: list[str], params: Params) -> None:
+    """Whether ``fit`` takes each value. What fails in combination alone is a bad trial when its
+    turn comes. Raises UsageError."""
+    try:
+        prepare([*options, *words(params)])
+    except UserError:
+        for name, value in params.items():
+            try:
+                prepare([*options, *words({name: value})])
+            except UserError as error:
+                raise UsageError(f"{file}: {error}") from error
+
+
 def recipe_of(base: CLI) -> dict[str, Any]:
+    """The configuration of ``fit``, less what is about one call of it."""
     return {k: v for k, v in base.plain_config().items() if k not in OF_THE_COMMAND}
 
 

@@ -15,6 +15,8 @@ from cifar_lightning.sweep.space import words
 from cifar_lightning.sweep.trial import train
 from cifar_lightning.sweep.workers import Worker
 
+_HOPELESS = 2  # trials that have failed before a third, and none that has not
+
 
 class Work:
     """What one worker does."""
@@ -68,9 +70,9 @@ class Work:
             diverged = isinstance(error.__cause__, DivergedError) or isinstance(
                 error, DivergedError
             )
-            # the disk and the data are everybody's affair; so is what fails before anything worked
-            worked = any(v not in (None, BAD) for v in self._ledger.values().values())
-            if not diverged and not (worked and isinstance(error, UsageError | FailedError)):
+            # the disk and the data are everybody's affair; so is what fails again and again
+            own = isinstance(error, UsageError | FailedError) and not self._is_hopeless()
+            if not diverged and not own:
                 error.args = (f"{told.capitalize()} {' '.join(words(claim.params))}: {error}",)
                 raise
             self._ledger.tell_bad(claim, str(error))
@@ -87,6 +89,11 @@ class Work:
             f"{told:<10} {epochs:<12} val/acc {value:.2%}  {place}. of {len(there):<3} "
             + " ".join(f"{name.rpartition('.')[2]}={value}" for name, value in claim.params.items())
         )
+
+    def _is_hopeless(self) -> bool:
+        """Whether several trials have ended, all of them badly."""
+        ended = [v for v in self._ledger.values().values() if v is not None]
+        return len(ended) >= _HOPELESS and set(ended) == {BAD}
 
     def _show_time_left(self) -> None:
         seconds, epochs = self._ledger.seconds_of_epochs()

@@ -225,6 +225,25 @@ def test_diverging_is_bad_not_the_end(command: Command, tmp_path: Path) -> None:
     assert "All 2 trials of lightning_logs/sweeps/all have diverged" in one_sentence(ended)
 
 
+def test_what_fails_in_combination_is_a_bad_trial(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes, width=8, depth=1):\n"
+        "    assert depth < 2 or width > 4, 'too thin'\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))\n"
+    )
+    (tmp_path / "space.yaml").write_text("model.net: {width: [8, 4], depth: [1, 2]}")
+    mine = (*FLAGS, "--model.net", "mine.net", "--trainer.max_epochs", "1")
+    ended = command("sweep", "space.yaml", *mine)
+    assert ended.status == 0, ended
+    assert len(re.findall(r"trial \d +failed: .*too thin", ended.stdout)) == 1
+    assert len(jobs_of(tmp_path)) == 3
+    (tmp_path / "space.yaml").write_text("model.net.width: [1, 2, 3, 4]")
+    ended = command("sweep", "space.yaml", *mine, "--name", "b", "--model.net.depth", "2")
+    assert "space.yaml: " in one_sentence(ended)
+    assert "too thin" in one_sentence(ended)
+
+
 def test_full_disk(command: Command, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     flags = ("sweep", "space.yaml", "--trials", "2", *FLAGS)
@@ -263,6 +282,7 @@ WRONG = [
     (SPACE, ("--data.val_size", "0"), "trials are ranked by held-out images"),
     (SPACE, ("--trainer.max_epochs", "-1"), "the whole run, which must have an end"),
     (SPACE, ("--trainer.devices", "2"), "Each trial runs on one device"),
+    (SPACE, ("--trainer.check_val_every_n_epoch", "2"), "trials are ranked after epoch 1"),
     (SPACE, ("--model.nett", "AlexNet"), "there is no option --model.nett"),
     (SPACE, ("--name", "a/b"), "--name a/b: take letters"),
     ("", (), "is empty"),
