@@ -21,8 +21,11 @@ from cifar_lightning.data import Shapes
 from cifar_lightning.lightning_internals import RELIED_ON
 
 PACKAGE = PROJECT / "cifar_lightning"
-# torch's, argparse's and os'
+# torch's, argparse's and os'; public ones of named tuples
 OF_OTHERS = {
+    "_asdict",
+    "_fields",
+    "_replace",
     "_get_default_store",
     "_abort_process_group",
     "_get_default_mps_generator",

@@ -31,7 +31,9 @@ def test_auto_is_resolved_before_it_is_written_down(command: Command, tmp_path: 
     assert f"on cpu ({HARDWARE_S}, channels_last)" in ended.stderr
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("32-true", marks=pytest.mark.slow), "bf16-mixed"]
+)
 def test_auto_means_the_checkpoint_s(command: Command, tmp_path: Path, precision: str) -> None:
     flags = ("--trainer.precision", precision, "--model.memory_format", "contiguous")
     whole, cut = tmp_path / "whole", tmp_path / "cut"

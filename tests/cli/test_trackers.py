@@ -61,6 +61,7 @@ def test_they_join_and_go_on(command: Command, tmp_path: Path) -> None:
     assert "version_0" in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_branch_and_another_place_begin_anew(command: Command, tmp_path: Path) -> None:
     assert command("fit", *TINY, *ONE, LOGGER, "stand_ins.Service").status == 0
     begun = tmp_path

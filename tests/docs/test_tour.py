@@ -83,6 +83,7 @@ print("went on", run.path.name, run.status)
 """
 
 
+@pytest.mark.slow
 def test_a_network_of_a_cell_and_the_stop_button(executed: Any) -> None:
     cells = [new_code_cell(source) for source in (IN_A_CELL, STOPPED, GOES_ON)]
     said = executed(new_notebook(cells=cells))

@@ -62,6 +62,7 @@ def test_the_time_is_up_for_all_at_once(several: Several, tmp_path: Path) -> Non
     assert succeeded(several(2, "fit", "--ckpt_path", "last", "--trainer.callbacks", "null"))
 
 
+@pytest.mark.slow
 def test_torchrun(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     options = ["--master_port", str(free_port()), "-m", "cifar_lightning"]
