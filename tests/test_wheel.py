@@ -1,6 +1,7 @@
 """The program from its wheel, in a folder without a clone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,4 +76,4 @@ def test_a_config_by_its_name_and_a_file_of_that_name(command: Command, tmp_path
     assert ours.status == 0
     (tmp_path / "tuned").write_text("data: {batch_size: 7}")
     both = command("fit", "--config=fast", "--config=tuned", "--print_config").stdout
-    assert both == ours.stdout.replace("batch_size: 64", "batch_size: 7")
+    assert both == re.sub("batch_size: [0-9]+", "batch_size: 7", ours.stdout)

@@ -6,13 +6,29 @@ import numpy as np
 import pytest
 import torch
 from helpers import EVERY_STEP, RUN, TINY, last_state, logged
-from program import PROJECT, Command
+from program import Command
 from torch.nn import functional as F
 
 from cifar_lightning import AlexNet
 from cifar_lightning.data import Shapes
 from cifar_lightning.data.augmentation import Augmentation
 from cifar_lightning.data.randomness import epoch_order, stratified_split
+
+# of its own: what configs/ recommends may change
+RECIPE = """
+data: {flip: true, translate: 2, cutout: 8}
+model:
+  initialisation: kaiming
+  label_smoothing: 0.1
+  optimizer:
+    class_path: torch.optim.SGD
+    init_args: {lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 0.0005}
+  warmup: 0.2
+  lr_scheduler:
+    class_path: torch.optim.lr_scheduler.LinearLR
+    init_args: {start_factor: 1.0, end_factor: 0.0, total_iters: -1}
+  lr_scheduler_interval: step
+"""
 
 
 def test_losses_of_a_plain_loop(command: Command, tmp_path: Path) -> None:
@@ -39,11 +55,11 @@ def test_losses_of_a_plain_loop(command: Command, tmp_path: Path) -> None:
 
 
 def test_losses_of_a_plain_loop_with_the_whole_recipe(command: Command, tmp_path: Path) -> None:
-    flags = ["--config", str(PROJECT / "configs/fast.yaml"), "--data.cutout", "8", *EVERY_STEP]
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
     # at this rate what rounding does is a hundred times as large after each step
-    flags += ["--model.memory_format", "contiguous", "--trainer.precision", "32-true"]
+    flags = ["--config", "recipe.yaml", "--model.memory_format", "contiguous", *EVERY_STEP]
     sizes = ["--data.batch_size", "8", "--model.net", "AlexNet", "--trainer.max_epochs", "1"]
-    ended = command("fit", *flags, *TINY, *sizes, *EVERY_STEP)
+    ended = command("fit", *TINY, *flags, *sizes)
     assert ended.status == 0, ended.stderr
     run = tmp_path / RUN
     torch.manual_seed(42)
