@@ -25,8 +25,8 @@ _AT_ONCE = 3
 
 def orthogonalise(matrix: Tensor, iterations: int) -> Tensor:
     """The matrix with singular values near 1, by Newton and Schulz's iteration; in bfloat16 where
-    the hardware computes in it."""
-    x = matrix.to(_format(matrix.device.type))
+    the hardware computes in it, but for float64."""
+    x = matrix if matrix.dtype == torch.float64 else matrix.to(_format(matrix.device.type))
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / x.norm().clamp(min=1e-7)
