@@ -1,6 +1,6 @@
 """``compare``: show runs side by side, from what their folders hold."""
 
-import math
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from cifar_lightning.commands.names import CommandParser, check_target, path
 from cifar_lightning.commands.rows import FORMATS, in_order, record
 from cifar_lightning.errors import UserError
 from cifar_lightning.runs.files import why_not_writable, write_bytes
-from cifar_lightning.runs.record import Run, read_run
+from cifar_lightning.runs.record import read_run
 
 # Test accuracies in % after each epoch of "Recognising CIFAR-10 with deep learning (2)", AlexNet;
 # the original images, chosen on the test images.
@@ -57,6 +57,13 @@ def compare(argv: Sequence[str]) -> None:
         "first, the smallest of all else",
     )
     parser.add_argument(
+        "--reach",
+        type=_accuracy,
+        metavar="ACCURACY",
+        help="tell the time to an accuracy, as 0.74: the seconds until an epoch's val/acc was as "
+        "high, the median over the seeds",
+    )
+    parser.add_argument(
         "--to", type=path, help="the PNG with the curves; by default compare.png beside the runs"
     )
     asked = parser.parse_args(argv)
@@ -77,7 +84,7 @@ def compare(argv: Sequence[str]) -> None:
     labels = labels_of(runs)
     experiments = experiments_of(runs)
     metrics = sorted({name for run in runs for name in run.test_metrics})
-    records = [record(experiment, labels, metrics) for experiment in experiments]
+    records = [record(of, labels, metrics, asked.reach) for of in experiments]
     order = in_order(records, asked.sort)
     print(FORMATS[asked.format]([records[i] for i in order]))
     read_by_people = asked.format in ("table", "md")
@@ -91,6 +98,16 @@ def compare(argv: Sequence[str]) -> None:
 
     write_bytes(picture, png(curves([_curve(experiments[i], labels) for i in order], ARTICLE)))
     print(f"\ncurves: {picture}", file=sys.stdout if read_by_people else sys.stderr)
+
+
+def _accuracy(text: str) -> float:
+    try:
+        accuracy = float(text)
+    except ValueError:
+        accuracy = -1.0
+    if not 0 <= accuracy <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must be an accuracy from 0 to 1")
+    return accuracy
 
 
 def _beside(run: Path) -> Path | None:
@@ -112,19 +129,11 @@ def _beside(run: Path) -> Path | None:
 def _curve(
     experiment: Experiment, labels: dict[Path, str]
 ) -> tuple[str, list[list[tuple[float, float, float]]]]:
-    """A label, and for each run its points: epoch, hours since its start, accuracy in %."""
+    """A label, and for each run its points: epoch, seconds of training, accuracy in %."""
     first, seeds = experiment.runs[0], len(experiment.runs)
     of = f"{seeds} seeds" if seeds > 1 else labels[first.path]
     label = f"{first.config.name or f'{first.config.network}, {first.recipe}'} ({of})"
-    return label, [_points(run) for run in experiment.runs]
-
-
-def _points(run: Run) -> list[tuple[float, float, float]]:
-    # an epoch that was interrupted has no time of its own
-    usual = run.median("speed/seconds_per_epoch") or math.nan
-    points, seconds = [], 0.0
-    for epoch in run.epochs:
-        seconds += epoch.get("speed/seconds_per_epoch", usual)
-        if "val/acc" in epoch:
-            points.append((epoch["epoch"], seconds, 100 * epoch["val/acc"]))
-    return points
+    points = [
+        [(n, s, 100 * accuracy) for n, s, accuracy in run.accuracies] for run in experiment.runs
+    ]
+    return label, points

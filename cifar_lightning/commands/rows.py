@@ -16,6 +16,7 @@ from typing import Any
 from cifar_lightning.commands.columns import padded, widest
 from cifar_lightning.commands.experiments import Experiment
 from cifar_lightning.errors import UsageError
+from cifar_lightning.runs.record import Run
 
 Record = dict[str, Any]
 """An experiment by field: plain values, None where nothing is known."""
@@ -24,29 +25,40 @@ _FIELDS = {
     "run": "runs", "name": "name", "network": "network", "data": "data", "recipe": "recipe",
     "epochs": "epochs", "best val": "best_val_mean", "test": "test_mean",
     "test, flip averaged": "test_flip_averaged_mean",
-    "article's protocol*": "article_protocol_mean", "s/epoch": "seconds_per_epoch",
+    "final": "final_mean", "article's protocol*": "article_protocol_mean",
+    "s to reach": "seconds_to_reach", "s/epoch": "seconds_per_epoch",
     "images/s": "images_per_second", "device": "device", "parameters": "parameters",
     "MFLOPs/image": "flops_per_image", "commit": "commit", "command": "command",
 }  # fmt: skip
 """The columns of the table, and the fields by which they are sorted."""
-_MORE_IS_BETTER = ("best val", "test", "test, flip averaged", "article's protocol*", "images/s")
+_MORE_IS_BETTER = (
+    "best val", "test", "test, flip averaged", "final", "article's protocol*", "images/s",
+)  # fmt: skip
 
 
-def record(experiment: Experiment, labels: dict[Path, str], metrics: Iterable[str] = ()) -> Record:
+def record(
+    experiment: Experiment,
+    labels: dict[Path, str],
+    metrics: Iterable[str] = (),
+    reach: float | None = None,
+) -> Record:
     """An experiment in raw numbers.
 
     Args:
         experiment: its runs.
         labels: what they are called.
         metrics: names of further metrics of tests, which some run here has.
+        reach: an accuracy from 0 to 1.
 
     Returns:
         runs (labels), name, network, data, recipe, status (of the first run, and why it stands
         alone), n (how many seeds), seeds, repeated_by (runs that are not counted), epochs_min and
-        epochs; best_val, test, test_flip_averaged and article_protocol, each with ``_n``, ``_mean``
-        and ``_std``: accuracies from 0 to 1, over the seeds of which they are known, the standard
-        deviation that of a sample; test_<metric> likewise; seconds_per_epoch,
-        images_per_second (medians), device, parameters, flops_per_image, commit, command.
+        epochs; best_val, test, test_flip_averaged, final (the test of a run that validates nothing:
+        of its last epoch) and article_protocol, each with ``_n``, ``_mean`` and ``_std``:
+        accuracies from 0 to 1, over the seeds of which they are known, the standard deviation that
+        of a sample; test_<metric> likewise; seconds_to_reach (median over the seeds that did;
+        ``_n``: how many) if there is an accuracy to reach; seconds_per_epoch, images_per_second
+        (medians), device, parameters, flops_per_image, commit, command.
     """
     group = experiment.runs
     first = group[0]
@@ -54,10 +66,10 @@ def record(experiment: Experiment, labels: dict[Path, str], metrics: Iterable[st
     single = [run.test for run in group if run.test is not None]
     flipped = [r.test_flip_averaged for r in group if r.test_flip_averaged is not None]
     # of a checkpoint that was chosen on them, what the test images say is no test
-    on_test = first.config.chosen_on_test
+    on_test, final = first.config.chosen_on_test, not first.config.validates
     accuracies: dict[str, list[float]] = {
         "best_val": [] if on_test else best,
-        "test": [] if on_test else single,
+        "test": [] if on_test or final else single,
         "test_flip_averaged": [] if on_test else flipped,
         **{
             f"test_{name}": [
@@ -65,6 +77,7 @@ def record(experiment: Experiment, labels: dict[Path, str], metrics: Iterable[st
             ]
             for name in metrics
         },
+        "final": single if final else [],
         "article_protocol": best if on_test else [],
     }
     network = first.card.get("network", {})
@@ -86,6 +99,7 @@ def record(experiment: Experiment, labels: dict[Path, str], metrics: Iterable[st
             for name, values in accuracies.items()
             for what, value in _spread(values).items()
         },
+        **({} if reach is None else _reached(group, reach)),
         "seconds_per_epoch": _median(run.median("speed/seconds_per_epoch") for run in group),
         "images_per_second": _median(run.median("speed/images_per_second") for run in group),
         "device": _joined(run.card.get("device", "") for run in group),
@@ -115,7 +129,9 @@ def cells(of: Record) -> dict[str, str]:
         "test": _percent(of, "test"),
         "test, flip averaged": _percent(of, "test_flip_averaged"),
         **{name.replace("_", " ", 1): _mean(of, name) for name in _further(of)},
+        "final": _percent(of, "final"),
         "article's protocol*": _percent(of, "article_protocol"),
+        **({"s to reach": _time(of)} if "seconds_to_reach" in of else {}),
         "s/epoch": _number(of["seconds_per_epoch"], ".1f"),
         "images/s": _number(of["images_per_second"], ",.0f"),
         "device": of["device"] or "",
@@ -133,7 +149,8 @@ def in_order(records: list[Record], column: str | None) -> list[int]:
     if column is None:
         return list(range(len(records)))
     further = {name.replace("_", " ", 1): f"{name}_mean" for name in _further(records[0])}
-    fields = {**_FIELDS, **further}
+    known = {**_FIELDS, **further}
+    fields = {name: field for name, field in known.items() if field in records[0]}
     plain = {name.lower().removesuffix("*"): name for name in fields}
     asked = column.lower().removesuffix("*")
     if asked not in plain:
@@ -146,9 +163,9 @@ def in_order(records: list[Record], column: str | None) -> list[int]:
     if name == "run":
         return list(range(len(records)))  # the oldest first, which they are
     values = [of[fields[name]] for of in records]
-    known = [i for i, value in enumerate(values) if value is not None]
-    known.sort(key=lambda i: -values[i] if name in (*_MORE_IS_BETTER, *further) else values[i])
-    return known + [i for i, value in enumerate(values) if value is None]
+    there = [i for i, value in enumerate(values) if value is not None]
+    there.sort(key=lambda i: -values[i] if name in (*_MORE_IS_BETTER, *further) else values[i])
+    return there + [i for i, value in enumerate(values) if value is None]
 
 
 def as_table(records: list[Record]) -> str:
@@ -204,6 +221,16 @@ def _spread(values: list[float]) -> dict[str, float | int | None]:
         "mean": statistics.mean(values) if values else None,
         "std": statistics.stdev(values) if len(values) > 1 else None,
     }
+
+
+def _reached(group: list[Run], accuracy: float) -> Record:
+    seconds = [s for run in group if (s := run.seconds_to(accuracy)) is not None]
+    return {"seconds_to_reach_n": len(seconds), "seconds_to_reach": _median(seconds)}
+
+
+def _time(of: Record) -> str:
+    text, n = _number(of["seconds_to_reach"], ",.0f"), of["seconds_to_reach_n"]
+    return text + (f" ({n} of {of['n']})" if 0 < n < of["n"] else "")
 
 
 def _percent(of: Record, name: str) -> str:

@@ -121,7 +121,7 @@ class RunConfig:
         """Optimizer, batch, schedule, augmentation and precision in a few words."""
         model, data = self.model, self.data
         given = _dict(model.get("optimizer"), "init_args")
-        named = (("momentum", "momentum"), ("weight_decay", "decay"))
+        named = (("sgd_lr", "sgd_lr"), ("momentum", "momentum"), ("weight_decay", "decay"))
         optimizer = [class_name(model.get("optimizer")), f"lr {given.get('lr', '?')}"]
         optimizer += [f"{word} {given[name]}" for name, word in named if given.get(name)]
         optimizer += ["Nesterov"] if given.get("nesterov") else []

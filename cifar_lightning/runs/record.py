@@ -5,6 +5,7 @@ Nothing here imports torch: ``compare`` shall answer at once.
 
 import csv
 import json
+import math
 import re
 import statistics
 from contextlib import suppress
@@ -76,6 +77,23 @@ class Run:
     def median(self, metric: str) -> float | None:
         values = [epoch[metric] for epoch in self.epochs if metric in epoch]
         return statistics.median(values) if values else None
+
+    @property
+    def accuracies(self) -> list[tuple[float, float, float]]:
+        """Of each epoch that was validated: its number, the seconds that training had taken by its
+        end (with validation and checkpoints, without the start of the process), ``val/acc``."""
+        # an epoch that was interrupted has no time of its own
+        usual = self.median("speed/seconds_per_epoch")
+        points, seconds = [], 0.0
+        for epoch in self.epochs:
+            seconds += epoch.get("speed/seconds_per_epoch", math.nan if usual is None else usual)
+            if "val/acc" in epoch:
+                points.append((epoch["epoch"], seconds, epoch["val/acc"]))
+        return points
+
+    def seconds_to(self, accuracy: float) -> float | None:
+        """When an epoch's ``val/acc`` first was at least this; None if none's was."""
+        return next((s for _, s, reached in self.accuracies if reached >= accuracy), None)
 
     @property
     def experiment(self) -> str:

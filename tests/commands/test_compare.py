@@ -73,11 +73,11 @@ def test_seeds_are_one_row(command: Command, tmp_path: Path) -> None:
     assert rows_of(ended.stdout) == [
         ["version_0, version_1, version_2 (3 seeds)", "AlexNet", "CIFAR10",
          "SGD lr 0.01 momentum 0.9, batch 64", "3", "73.00 ± 3.61 %", "72.00 ± 3.61 %", "",
-         "", "3.0", "200", "a CPU", "6,616,714", "128", "0123456, 0123456+",
+         "", "", "3.0", "200", "a CPU", "6,616,714", "128", "0123456, 0123456+",
          "`fit --seed_everything N`"],
         ["version_3", "AlexNet", "CIFAR10",
          "SGD lr 0.01 momentum 0.9, batch 128, Focal gamma 2.0, bf16-mixed", "3", "90.00 %",
-         "", "", "", "3.0", "200", "", "", "", "", ""],
+         "", "", "", "", "3.0", "200", "", "", "", "", ""],
     ]  # fmt: skip
     picture = Image.open(logs / "compare.png")
     assert picture.width == 2000
@@ -101,7 +101,7 @@ def test_runs_of_every_state(command: Command, tmp_path: Path) -> None:
     with FileLock(running / ".lock"):
         ended = command("compare", "--format", "md")
     assert ended.status == 0, ended.stderr
-    assert [(row[0], row[4], row[5] or f"{row[8]}*") for row in rows_of(ended.stdout)] == [
+    assert [(row[0], row[4], row[5] or f"{row[9]}*") for row in rows_of(ended.stdout)] == [
         ("version_0", "3", "70.00 %"),
         ("version_1 (interrupted)", "1", "50.00 %"),
         ("version_2 (running)", "2", "60.00 %"),
@@ -406,6 +406,40 @@ def test_sorted_and_chosen(command: Command, tmp_path: Path) -> None:
     assert runs("--only", "name=wide*") == ["2"]
     assert runs("--only", "recipe=*lr 0.01*", "model.lr_scheduler=null") == ["0", "3"]
     assert runs("--only", "run_name=null") == ["0", "1", "3"]
+
+
+def test_time_to_an_accuracy(command: Command, tmp_path: Path) -> None:
+    """An epoch of these takes 2, 3 and 4 s."""
+    logs = tmp_path / "lightning_logs"
+    for seed, accuracies in enumerate([[0.5, 0.7, 0.8], [0.7, 0.6, 0.9], [0.5, 0.6, 0.69]]):
+        craft(logs, seed, accuracies, seed_everything=seed)
+    fast = craft(logs, 3, [0.6, 0.7, 0.7], model__warmup=0.1)
+    rows = (fast / "metrics.csv").read_text().replace("0.5,2.0,", "0.5,,")  # was interrupted
+    (fast / "metrics.csv").write_text(rows)
+    ended = command("compare", "--format", "json", "--reach", "0.7", "--sort", "s to reach")
+    assert ended.status == 0, ended.stderr
+    found = [(r["runs"], r["seconds_to_reach"], r["seconds_to_reach_n"])
+             for r in json.loads(ended.stdout)]  # fmt: skip
+    assert found == [(["version_0", "version_1", "version_2"], 3.5, 2), (["version_3"], 6.5, 1)]
+    assert "4 (2 of 3)" in command("compare", "--reach", "0.7").stdout
+    none = command("compare", "--reach", "0.95")
+    assert (none.status, "s to reach" in none.stdout) == (0, False)
+    for wrong in (("--reach", "74"), ("--reach", "much"), ("--sort", "s to reach")):
+        ended = command("compare", *wrong)
+        assert ended.status == 2
+        assert wrong[0] in one_sentence(ended)
+
+
+def test_what_was_chosen_on_nothing_is_final(command: Command, tmp_path: Path) -> None:
+    run = craft(tmp_path / "lightning_logs", 0, [0.5, 0.6], data__val_size=None)
+    (run / "metrics.csv").write_text("epoch,step,train/acc_epoch\n0,10,0.5\n1,20,0.6\n2,30,0.6\n")
+    (run / "summary.json").write_text(json.dumps({"ended_by": "epochs", "global_step": 30}))
+    report = {"checkpoint": "checkpoints/last.ckpt", "accuracy": 0.8, "global_step": 30}
+    (run / "test_report.json").write_text(json.dumps(report))
+    ended = command("compare", "--format", "json")
+    assert ended.status == 0, ended.stderr
+    (row,) = json.loads(ended.stdout)
+    assert (row["final_mean"], row["test_mean"], row["best_val_mean"]) == (0.8, None, None)
 
 
 def test_names_of_runs(command: Command, tmp_path: Path) -> None:
