@@ -5,6 +5,7 @@ Importing this takes most of a second: those who draw import it when they do.
 
 import io
 import logging
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 if TYPE_CHECKING:  # it imports torch, which `compare` does without
     from cifar_lightning.metrics import Evaluation
@@ -27,8 +28,10 @@ log = logging.getLogger(__name__)
 BLUE, ORANGE = "#0072B2", "#D55E00"
 _COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _SIZE = 7  # points; TensorBoard's cards are 350 pixels wide
+_LINE = 180  # characters of that size that are as wide as a figure of 10 inches
 _FONT = "DejaVu Sans"  # comes with matplotlib
 _CLASSES = 30  # more are too small to be told apart in a confusion matrix
+_MANY_TIMES = 4  # as long: on a linear axis the shorter runs are a corner
 
 
 def confusion_matrix(evaluation: "Evaluation", class_names: Sequence[str], title: str) -> Figure:
@@ -245,14 +248,17 @@ def curves(
         runs: for each experiment a label and its runs: points of (epoch, seconds, accuracy in %).
         reference: the article's accuracy in % after each epoch.
     """
-    figure = Figure(figsize=(10, 4.4 + 0.18 * len(runs)), dpi=100, layout="constrained")
+    labels = [textwrap.fill(label, _LINE) for label, _ in runs]
+    lines = sum(1 + label.count("\n") for label in labels)
+    figure = Figure(figsize=(10, 4.4 + 0.18 * lines), dpi=100, layout="constrained")
     by_epoch, by_time = figure.subplots(1, 2, sharey=True)
     by_epoch.plot(
         range(1, len(reference) + 1), reference, ":", color="black", label="article (test images)"
     )
-    longest = max((p[1] for _, of_label in runs for run in of_label for p in run), default=0)
+    totals = [run[-1][1] for _, of_label in runs for run in of_label if run]
+    longest = max(totals, default=0)
     unit, seconds = ("minutes", 60) if longest > 120 else ("seconds", 1)
-    for number, (label, of_label) in enumerate(runs):
+    for number, (label, (_, of_label)) in enumerate(zip(labels, runs, strict=True)):
         style = {
             "color": _COLOURS[number % len(_COLOURS)],
             "linestyle": ("-", "--", "-.")[number // len(_COLOURS) % 3],
@@ -266,6 +272,11 @@ def curves(
         axes.set_xlabel(what, fontsize=_SIZE)
         axes.tick_params(labelsize=_SIZE)
         axes.grid(color="0.9")
+    if totals and longest > _MANY_TIMES * min(totals):
+        by_time.set_xscale("log")
+        by_time.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        by_time.xaxis.set_major_formatter("{x:g}")
+        by_time.xaxis.set_minor_formatter(NullFormatter())
     by_epoch.xaxis.set_major_locator(MaxNLocator(integer=True))
     by_epoch.set_ylabel("validation accuracy, %", fontsize=_SIZE)
     figure.legend(loc="outside lower left", fontsize=_SIZE, ncols=1, frameon=False)

@@ -10,10 +10,11 @@ import torch
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from helpers import evaluated
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cifar_lightning import figures
-from cifar_lightning.figures import captioned, confusion_matrix, legible, pixels
+from cifar_lightning.figures import captioned, confusion_matrix, curves, legible, pixels
 
 
 def test_confusion_matrix_in_the_picture() -> None:
@@ -116,3 +117,19 @@ def test_names_that_are_no_formulas(name: str) -> None:
     named = [text for text in figure.findobj(Text) if name in text.get_text()]
     assert named
     assert not any(text.get_parse_math() for text in named)
+
+
+def test_curves_of_very_different_lengths() -> None:
+    def points(seconds: float) -> list[tuple[float, float, float]]:
+        return [(epoch, epoch * seconds, 50.0 + epoch) for epoch in (1, 2, 3)]
+
+    def drawn(*runs: tuple[str, float]) -> Figure:
+        return curves([(label, [points(seconds)]) for label, seconds in runs], (25.0, 40.0))
+
+    alike, unlike = drawn(("one", 10), ("two", 30)), drawn(("one", 10), ("two", 50))
+    assert [axes.get_xscale() for axes in alike.axes] == ["linear", "linear"]
+    assert [axes.get_xscale() for axes in unlike.axes] == ["linear", "log"]
+    assert (
+        drawn(("a long recipe, " * 40, 10)).get_figheight() > drawn(("short", 10)).get_figheight()
+    )
+    assert drawn().axes[1].get_xscale() == "linear"
