@@ -42,13 +42,13 @@ class Ledger:
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._lock = JournalFileOpenLock(str(folder / "deciding"), _FREED)
+        self._lock = _lock(str(folder / "deciding"))
         journal = str(folder / "journal.log")
         try:
             if url is None:
                 _heal(Path(journal))
             self._study = optuna.create_study(
-                storage=url or JournalStorage(JournalFileBackend(journal)),
+                storage=url or JournalStorage(JournalFileBackend(journal, _lock(journal))),
                 study_name=folder.name,
                 direction="maximize",
                 sampler=optuna.samplers.RandomSampler(0),  # is never asked
@@ -216,11 +216,17 @@ def _is_left(trial: FrozenTrial) -> bool:
     return failed or trial.state == TrialState.WAITING
 
 
+def _lock(file: str) -> JournalFileOpenLock:
+    # a link, by which Optuna locks unless it is told, is never taken away if its worker was killed
+    # and the path is relative: it leads nowhere, and has no time
+    return JournalFileOpenLock(file, _FREED)
+
+
 def _heal(journal: Path) -> None:
     """Take away half a line, left by a disk that was full: nobody could read on after it."""
     if not journal.exists():
         return
-    lock = JournalFileOpenLock(str(journal), _FREED)
+    lock = _lock(str(journal))
     lock.acquire()
     try:
         content = journal.read_bytes()
