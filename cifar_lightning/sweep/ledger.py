@@ -99,9 +99,15 @@ class Ledger:
                 found[_job(trial)] = BAD if "reason" in trial.user_attrs else None
         return found
 
+    @property
+    def last_reason(self) -> str:
+        """Why the last of the bad jobs is bad; empty if none is."""
+        reasons = [trial.user_attrs.get("reason", "") for trial in self._jobs()]
+        return next((reason for reason in reversed(reasons) if reason), "")
+
     def params(self) -> dict[int, Params]:
         """The configurations, by number."""
-        return {_job(trial).configuration: trial.params for trial in self._jobs()}
+        return {_job(trial).configuration: _params(trial) for trial in self._jobs()}
 
     def runs(self) -> dict[tuple[int, int], str]:
         """The names of runs' folders, by configuration and seed."""
@@ -132,7 +138,7 @@ class Ledger:
                 of = trial.user_attrs.get("worker", "")
                 if trial.state == TrialState.RUNNING and not worker.knows_alive(of):
                     self._study.tell(trial.number, state=TrialState.FAIL)
-                    return self._give(_job(trial), trial.params, worker)
+                    return self._give(_job(trial), _params(trial), worker)
             job = next_job(self.values(), self.plan)
             if job is None:
                 return None
@@ -155,7 +161,8 @@ class Ledger:
 
     def _give(self, job: Job, params: Params, worker: Worker) -> Claim:
         run = self.runs().get((job.configuration, job.seed))
-        self._study.enqueue_trial(params, user_attrs={**job._asdict(), "run": run})
+        attributes = {**job._asdict(), "run": run, "params": params}
+        self._study.enqueue_trial(params, user_attrs=attributes)
         return self._take(worker)
 
     def _take(self, worker: Worker) -> Claim:
@@ -164,7 +171,7 @@ class Ledger:
         trial = self._study.ask(settings.space)
         trial.set_user_attr("worker", worker.name)
         job = Job(*(trial.user_attrs[name] for name in Job._fields))
-        return Claim(job, trial.params, trial.user_attrs["run"], trial)
+        return Claim(job, trial.user_attrs["params"], trial.user_attrs["run"], trial)
 
     def _sample(self) -> Params:
         settings = self.settings
@@ -209,6 +216,12 @@ class Ledger:
 
 def _job(trial: FrozenTrial) -> Job:
     return Job(*(trial.user_attrs[name] for name in Job._fields))
+
+
+def _params(trial: FrozenTrial) -> Params:
+    # Optuna writes its own after a trial has begun, one by one: a worker may be killed between them
+    params: Params = trial.user_attrs["params"]
+    return params
 
 
 def _is_left(trial: FrozenTrial) -> bool:

@@ -14,7 +14,7 @@ from cifar_lightning.cli.repeats import short
 from cifar_lightning.errors import UsageError, UserError
 from cifar_lightning.runs.config import OF_THE_COMMAND, flat, is_in
 from cifar_lightning.sweep.halving import FACTOR
-from cifar_lightning.sweep.space import Params, Sampler, corners, read_space, words
+from cifar_lightning.sweep.space import Params, Sampler, as_written, corners, read_space, words
 from cifar_lightning.sweep.trial import prepare
 
 _OWN = {
@@ -68,12 +68,20 @@ def make_settings(asked: argparse.Namespace, options: list[str]) -> Settings:
         raise UsageError("Each trial runs on one device: start sweep again for every other one.")
     if not data["val_size"]:
         raise UsageError(
-            f"--data.val_size {data['val_size']}: trials are ranked by held-out images; hold some "
-            "out."
+            f"--data.val_size {json.dumps(data['val_size'])}: trials are ranked by held-out "
+            "images; hold some out."
         )
+    for name, without in (("max_steps", -1), ("max_time", None)):
+        if trainer[name] not in (None, without):
+            raise UsageError(
+                f"--trainer.{name} does not go with sweep: say by --trainer.max_epochs how long a "
+                "whole run is."
+            )
     most = trainer["max_epochs"]
     if most is None or most < 1:
-        raise UsageError(f"--trainer.max_epochs {most}: say how many epochs a whole run has.")
+        raise UsageError(
+            f"--trainer.max_epochs {json.dumps(most)}: say how many epochs a whole run has."
+        )
     powers = takewhile(lambda power: power < most, (FACTOR**n for n in range(most)))
     rungs = asked.rungs or tuple(powers)
     if any(rung > most for rung in rungs):
@@ -118,10 +126,18 @@ def recipe_of(base: CLI) -> dict[str, Any]:
 
 def check_same(name: str, asked: Settings, kept: Settings) -> None:
     """Whether a sweep that goes on is the one that was begun. Raises UsageError."""
-    new, old = (dict(flat(s._replace(threads=0, options=[]).stored())) for s in (asked, kept))
+    new, old = (_told(settings) for settings in (asked, kept))
     for option in sorted(new.keys() | old.keys()):
         if new.get(option) != old.get(option):
             raise UsageError(
-                f"Sweep {name} was begun with {option.removeprefix('recipe.')} {old.get(option)}, "
-                f"not {new.get(option)}: leave it as it was, or take another --name."
+                f"Sweep {name} was begun with {option} {old.get(option, 'left out')}, not "
+                f"{new.get(option, 'left out')}: leave it as it was, or take another --name."
             )
+
+
+def _told(settings: Settings) -> dict[str, str]:
+    """What must not change, by name, as people write it."""
+    space = {f"{name} (in the space)": as_written(of) for name, of in settings.space.items()}
+    own = {"rungs": settings.rungs, "seeds": settings.seeds, "sampler": settings.sampler}
+    told = {**dict(flat(settings.recipe)), **space, **own}
+    return {name: json.dumps(value) for name, value in told.items()}

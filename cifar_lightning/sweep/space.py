@@ -142,6 +142,15 @@ def size(space: Mapping[str, BaseDistribution]) -> float:
     return total
 
 
+def as_written(of: BaseDistribution) -> Any:
+    """A distribution as a space has it."""
+    if isinstance(of, CategoricalDistribution):
+        return list(of.choices)
+    assert isinstance(of, FloatDistribution | IntDistribution)
+    written = {"low": of.low, "high": of.high, "log": of.log, "step": of.step}
+    return {name: value for name, value in written.items() if value not in (None, False)}
+
+
 def words(params: Params) -> list[str]:
     """A configuration as the command line has it."""
     return [

@@ -49,6 +49,9 @@ def sweep(argv: Sequence[str]) -> None:
         )
         raise UsageError(f"{asked.space}: {why}.")
     settings = make_settings(asked, options) if is_file and not asked.show else None
+    nothing = f"{folder} holds no sweep that was begun: name its space."
+    if asked.show and not folder.is_dir():
+        raise UserError(nothing)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -56,7 +59,7 @@ def sweep(argv: Sequence[str]) -> None:
     ledger = Ledger(folder, asked.storage)
     kept = ledger.settings if settings is None else ledger.begin(settings)
     if kept is None:
-        raise UserError(f"{folder} holds no sweep that was begun: name its space.")
+        raise UserError(nothing)
     if asked.show:
         print(report.table(ledger))
         return
@@ -131,11 +134,14 @@ def _conclude(folder: Path, ledger: Ledger, keep: str) -> None:
     assert settings is not None
     if found[0].value == BAD:
         raise UserError(
-            f"All {len(found)} trials of {folder} have diverged or failed: take a space with "
-            "smaller learning rates."
+            f"All {len(found)} trials of {folder} have diverged or failed, the last by this: "
+            f"{ledger.last_reason}"
         )
     winner, runs = found[0].configuration, ledger.runs()
-    run = folder / runs[winner, settings.seeds[0]]
+    params = ledger.params()[winner]
+    run, by_hand = folder / runs[winner, settings.seeds[0]], report.command(settings, params)
+    if not (run / "config.yaml").exists():
+        raise UserError(f"{run}, the run of the best trial, is gone; by hand it is: {by_hand}")
     if keep == "best":
         for (configuration, _), name in runs.items():
             if configuration != winner:
@@ -152,7 +158,7 @@ def _conclude(folder: Path, ledger: Ledger, keep: str) -> None:
         f"{full}\n"
         f"picture        {folder / 'sweep.png'}\n"
         f"its recipe     python -m cifar_lightning fit --config {folder / 'best.yaml'}\n"
-        f"by hand        {report.command(settings, ledger.params()[winner])}\n"
+        f"by hand        {by_hand}\n"
         f"test it        python -m cifar_lightning test --ckpt_path {run}"
     )
 

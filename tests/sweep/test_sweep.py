@@ -200,6 +200,10 @@ def test_more_trials_by_name(own: Path, command: Command) -> None:
     assert kept == {run_of(own, winner_of(ended.stdout))}  # those that lost have none any more
     shown = command("sweep", "space", "--show")
     assert shown.stdout.strip() in ended.stdout
+    shutil.rmtree(run_of(own, winner_of(ended.stdout)))
+    assert "the run of the best trial, is gone" in one_sentence(command("sweep", "space"))
+    assert command("sweep", "other", "--show").status == 2
+    assert not (own / "lightning_logs/sweeps/other").exists()
 
 
 def test_other_commands(own: Path, command: Command) -> None:
@@ -301,6 +305,7 @@ WRONG = [
     ("trainer.max_epochs: [1, 2]", (), "trainer.max_epochs cannot be searched over"),
     ("seed_everything: [1, 2]", (), "--seeds says how many"),
     ("trainer.devices: [1, 2]", (), "it does not change what is trained"),
+    ("data.translate: [1]", ("--trainer.max_steps", "9"), "--trainer.max_steps does not go with"),
     ("model.optimizer.lr: [1]\nmodel.optimizer.lr: [2]", (), "stands twice"),
 ]
 
@@ -326,9 +331,10 @@ def test_another_sweep_under_its_name(own: Path, command: Command) -> None:
     ):
         ended = command("sweep", "space.yaml", *TRIALS, *FLAGS, *flags)
         assert "Sweep space was begun with" in one_sentence(ended), flags
-    (own / "space.yaml").write_text("model.optimizer.lr: [0.1]")
+    (own / "space.yaml").write_text("model.optimizer.lr: [0.1]\ndata.batch_size: [16, 32]")
     ended = command("sweep", "space.yaml", *TRIALS, *FLAGS)
-    assert "Sweep space was begun with space" in one_sentence(ended)
+    lr = 'model.optimizer.lr (in the space) {"low": 0.001, "high": 0.5, "log": true}, not [0.1]'
+    assert f"Sweep space was begun with {lr}" in one_sentence(ended)
     assert "there is no such file, and no sweep" in one_sentence(command("sweep", "nope"))
 
 
