@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +112,18 @@ def test_three_kills_at_random(
     assert_equal(interrupt_and_finish(command, tmp_path, kills), uninterrupted)
 
 
-@pytest.mark.parametrize("what", ["position", "metric sums", "optimizer", "scheduler", "logs"])
 def test_each_ingredient_is_needed(
-    what: str, command: Command, tmp_path: Path, uninterrupted: dict[str, Any]
+    command: Command, tmp_path: Path, uninterrupted: dict[str, Any]
 ) -> None:
     at = signal_at("on_train_batch_end", "SIGKILL", 12)
     assert command("fit", *TINY, *SCHEDULED, *at, *SAVE_OFTEN).status == -9
-    forget = ("--trainer.callbacks", "stand_ins.Forget", "--trainer.callbacks.what", what)
-    assert command("fit", "--ckpt_path", "last", *forget).status == 0
-    with pytest.raises(AssertionError):
-        assert_equal(outcome(tmp_path / RUN), uninterrupted)
+    for what in ("position", "metric sums", "optimizer", "scheduler", "logs"):
+        folder = tmp_path / what
+        shutil.copytree(tmp_path / "lightning_logs", folder / "lightning_logs")
+        forget = ("--trainer.callbacks", "stand_ins.Forget", "--trainer.callbacks.what", what)
+        assert command("fit", "--ckpt_path", "last", *forget, folder=folder).status == 0, what
+        with pytest.raises(AssertionError):
+            assert_equal(outcome(folder / RUN), uninterrupted)
 
 
 def test_more_epochs_are_what_they_would_have_been(command: Command, tmp_path: Path) -> None:
