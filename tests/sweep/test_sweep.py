@@ -266,6 +266,21 @@ def test_half_a_line_of_the_journal(own: Path, command: Command) -> None:
     assert {job[0] for job in jobs_of(own)} == set(range(5))
 
 
+def test_a_worker_that_was_killed_before_optuna_wrote_its_values(
+    own: Path, command: Command
+) -> None:
+    params = {"model.optimizer.lr": 0.0123, "data.batch_size": 16}
+    job = {"configuration": 4, "epochs": 1, "seed": 42, "run": None, "params": params}
+    backend = optuna.storages.journal.JournalFileBackend(str(own / FOLDER / "journal.log"))
+    storage = optuna.storages.JournalStorage(backend)
+    optuna.load_study(study_name="space", storage=storage).enqueue_trial(params, user_attrs=job)
+    claimed = trials_of(own)[-1]
+    assert storage.set_trial_state_values(claimed._trial_id, TrialState.RUNNING)
+    ended = command("sweep", "space", "--trials", "5")
+    assert ended.status == 0, ended
+    assert jobs_of(own)[4, 1, 42][0] == params
+
+
 @pytest.mark.slow
 def test_database(command: Command, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
