@@ -4,7 +4,7 @@ arXiv:1502.07943), in which a trial pauses at a rung and a promoted one goes on 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from statistics import mean
 from typing import NamedTuple
 
@@ -67,9 +67,9 @@ def next_job(values: Mapping[Job, float | None], plan: Plan) -> Job | None:
         for configuration in _ranked(values, rung, seed)[: there // FACTOR]:
             if (job := Job(configuration, above, seed)) not in values:
                 return job
-    begun = len({job.configuration for job in values})
-    if begun < plan.trials:
-        return Job(begun, plan.rungs[0], seed)
+    begun = {job.configuration for job in values}
+    if len(begun) < plan.trials:  # also if another than the last was lost
+        return Job(next(n for n in count() if n not in begun), plan.rungs[0], seed)
     if None in values.values() or _ranked(values, last, seed):
         return None
     for rung, above in reversed([*pairwise(plan.rungs)]):

@@ -106,8 +106,10 @@ class Ledger:
         return next((reason for reason in reversed(reasons) if reason), "")
 
     def params(self) -> dict[int, Params]:
-        """The configurations, by number."""
-        return {_job(trial).configuration: _params(trial) for trial in self._jobs()}
+        """The configurations, by number, also of a job that a worker lost as it was about to give
+        it to itself."""
+        trials = self._study.get_trials(deepcopy=False)
+        return {_job(trial).configuration: _params(trial) for trial in trials}
 
     def runs(self) -> dict[tuple[int, int], str]:
         """The names of runs' folders, by configuration and seed."""

@@ -82,6 +82,11 @@ def test_bad_trials_end_nothing() -> None:
     assert standings(play(plan, 1, 0, bad=1.0))[0].value == BAD
 
 
+def test_a_configuration_that_was_lost_begins_anew() -> None:
+    values: dict[Job, float | None] = {Job(0, 1, 42): 0.5, Job(2, 1, 42): None}
+    assert next_job(values, Plan((1, 3), (42,), 3)) == Job(1, 1, 42)
+
+
 def test_expected_epochs() -> None:
     assert Plan((1, 3, 9), (0,), 27).expected_epochs == 27 + 9 * 2 + 3 * 6
     assert Plan((5,), (0, 1), 4).expected_epochs == 4 * 5 * 2

@@ -266,16 +266,18 @@ def test_half_a_line_of_the_journal(own: Path, command: Command) -> None:
     assert {job[0] for job in jobs_of(own)} == set(range(5))
 
 
-def test_a_worker_that_was_killed_before_optuna_wrote_its_values(
-    own: Path, command: Command
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.FAIL])
+def test_a_worker_that_was_killed_while_it_took_a_job(
+    state: TrialState, own: Path, command: Command
 ) -> None:
+    """Before Optuna wrote the job's values; after it was taken from another who was killed."""
     params = {"model.optimizer.lr": 0.0123, "data.batch_size": 16}
     job = {"configuration": 4, "epochs": 1, "seed": 42, "run": None, "params": params}
     backend = optuna.storages.journal.JournalFileBackend(str(own / FOLDER / "journal.log"))
     storage = optuna.storages.JournalStorage(backend)
     optuna.load_study(study_name="space", storage=storage).enqueue_trial(params, user_attrs=job)
     claimed = trials_of(own)[-1]
-    assert storage.set_trial_state_values(claimed._trial_id, TrialState.RUNNING)
+    assert storage.set_trial_state_values(claimed._trial_id, state)
     ended = command("sweep", "space", "--trials", "5")
     assert ended.status == 0, ended
     assert jobs_of(own)[4, 1, 42][0] == params
