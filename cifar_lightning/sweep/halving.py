@@ -89,6 +89,19 @@ def _ranked(values: Mapping[Job, float | None], rung: int, seed: int) -> list[in
     return sorted(there, key=lambda configuration: (-there[configuration], configuration))
 
 
+def reached(values: Mapping[Job, float | None], seed: int) -> dict[int, tuple[int, float]]:
+    """The highest rung of each configuration that has come to one, and its value there; 0 and 0 of
+    one that is bad."""
+    highest: dict[int, tuple[int, float]] = {}
+    for job, value in values.items():
+        if value is not None and job.seed == seed:
+            before = highest.get(job.configuration, (0, 0.0))
+            highest[job.configuration] = (
+                (0, 0.0) if value == BAD else max(before, (job.epochs, value))
+            )
+    return highest
+
+
 class Standing(NamedTuple):
     """How far a configuration has come."""
 

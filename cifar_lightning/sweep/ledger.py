@@ -8,10 +8,10 @@ from typing import NamedTuple
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from cifar_lightning.errors import UserError
-from cifar_lightning.sweep.halving import BAD, Job, Plan, next_job
+from cifar_lightning.sweep.halving import BAD, Job, Plan, next_job, reached
 from cifar_lightning.sweep.settings import Settings
 from cifar_lightning.sweep.space import Params, sample
 from cifar_lightning.sweep.workers import Worker
@@ -178,27 +178,9 @@ class Ledger:
     def _sample(self) -> Params:
         settings = self.settings
         assert settings is not None
-        return sample(settings.space, settings.sampler, settings.seeds[0], self._seen())
-
-    def _seen(self) -> list[FrozenTrial]:
-        """Each configuration once, at its highest rung, as TPE ranks trials that were pruned: who
-        has come further is better."""
-        settings, highest = self.settings, dict[int, tuple[int, float]]()
-        assert settings is not None
-        for job, value in self.values().items():
-            if value is not None and job.seed == settings.seeds[0]:
-                reached = (0, 0.0) if value == BAD else (job.epochs, value)
-                before = highest.get(job.configuration, (0, 0.0))
-                highest[job.configuration] = (0, 0.0) if value == BAD else max(before, reached)
-        return [
-            create_trial(
-                state=TrialState.PRUNED if number in highest else TrialState.RUNNING,
-                params=params,
-                distributions=settings.space,
-                intermediate_values=dict([highest[number]]) if number in highest else {},
-            )
-            for number, params in sorted(self.params().items())
-        ]
+        there = reached(self.values(), settings.seeds[0])
+        before = [(params, there.get(number)) for number, params in sorted(self.params().items())]
+        return sample(settings.space, settings.sampler, settings.seeds[0], before)
 
     def _jobs(self) -> list[FrozenTrial]:
         """The trials of jobs, the last of each: earlier ones were left by workers that died."""

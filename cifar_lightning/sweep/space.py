@@ -16,7 +16,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.trial import TrialState, create_trial
 
 from cifar_lightning.cli.config_file import check_config
 from cifar_lightning.cli.repeats import short
@@ -160,7 +160,10 @@ def words(params: Params) -> list[str]:
 
 
 def sample(
-    space: dict[str, BaseDistribution], kind: Sampler, seed: int, seen: list[FrozenTrial]
+    space: dict[str, BaseDistribution],
+    kind: Sampler,
+    seed: int,
+    before: list[tuple[Params, tuple[int, float] | None]],
 ) -> Params:
     """The next configuration, unlike all before.
 
@@ -169,10 +172,21 @@ def sample(
 
     Args:
         space: what to draw from; has more configurations than were seen.
-        kind: Optuna's TPESampler, which learns from those that were seen, or its RandomSampler.
+        kind: Optuna's TPESampler, which learns from those before, or its RandomSampler.
         seed: of the sweep.
-        seen: one trial for each configuration before, in their order.
+        before: each configuration so far, in their order, with its highest rung and its value
+            there; None if it has come to none. To TPE they are trials that were pruned: who has
+            come further is better.
     """
+    seen = [
+        create_trial(
+            state=TrialState.RUNNING if reached is None else TrialState.PRUNED,
+            params=params,
+            distributions=space,
+            intermediate_values={} if reached is None else dict([reached]),
+        )
+        for params, reached in before
+    ]
     for attempt in count():
         state = np.random.SeedSequence([seed, len(seen), attempt]).generate_state(1)
         sampler: BaseSampler = RandomSampler(int(state[0]))
