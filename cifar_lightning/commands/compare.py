@@ -13,7 +13,8 @@ from cifar_lightning.commands.experiments import (
     select,
 )
 from cifar_lightning.commands.names import CommandParser, check_target, path
-from cifar_lightning.commands.rows import FORMATS, in_order, record
+from cifar_lightning.commands.records import record
+from cifar_lightning.commands.rows import FORMATS, in_order
 from cifar_lightning.errors import UserError
 from cifar_lightning.runs.files import why_not_writable, write_bytes
 from cifar_lightning.runs.record import read_run
