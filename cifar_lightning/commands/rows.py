@@ -132,8 +132,11 @@ FORMATS = {"table": as_table, "md": as_markdown, "csv": as_csv, "json": as_json}
 
 
 def _time(of: Record) -> str:
-    text, n = _number(of["seconds_to_reach"], ",.0f"), of["seconds_to_reach_n"]
-    return text + (f" ({n} of {of['n']})" if 0 < n < of["n"] else "")
+    """To the accuracy that was asked for: nobody shall look for a column that is left out."""
+    n = of["seconds_to_reach_n"]
+    if not n:
+        return "not reached"
+    return f"{of['seconds_to_reach']:,.0f}" + (f" ({n} of {of['n']})" if n < of["n"] else "")
 
 
 def _percent(of: Record, name: str) -> str:

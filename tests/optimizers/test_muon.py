@@ -1,6 +1,7 @@
 """Muon and SGD in one optimizer, against both written out."""
 
 import copy
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,15 @@ def network() -> nn.Sequential:
         nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3), nn.Conv2d(6, 30, 2), nn.Flatten(),
         nn.Linear(30, 30), nn.Linear(30, 70), nn.Linear(70, 5),
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _bf16(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As where hardware computes in it, which not every machine's does."""
+    monkeypatch.setattr(muon, "computes_in_bf16", {"cpu": True}.__getitem__)
+    muon._format.cache_clear()
+    yield
+    muon._format.cache_clear()
 
 
 HIDDEN = ["1.weight", "2.weight", "4.weight", "5.weight"]
@@ -203,4 +213,8 @@ def test_fp32_where_bf16_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> N
         result = muon.orthogonalise(torch.randn(8, 20), 5)
         assert result.dtype == format
         assert (torch.linalg.svdvals(result.float()) - 1).abs().max() < 0.5
-    muon._format.cache_clear()
+
+
+def test_float64_where_the_weights_are() -> None:
+    matrix = torch.randn(8, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(orthogonalise(matrix, 3), near_orthogonal(matrix, 3))
