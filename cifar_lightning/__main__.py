@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cifar_lightning.cli.messages import plain_messages
@@ -120,7 +120,10 @@ def _run(argv: list[str]) -> None:
     if first in ("-h", "--help"):
         print(HELP)
     elif first == "--version":
-        print(f"cifar_lightning {version('cifar_lightning')}")
+        try:
+            print(f"cifar_lightning {version('cifar_lightning')}")
+        except PackageNotFoundError:
+            print("cifar_lightning, not installed: a copy of its sources")
     elif first == "compare":
         from cifar_lightning.commands.compare import compare
 

@@ -77,3 +77,27 @@ def test_a_config_by_its_name_and_a_file_of_that_name(command: Command, tmp_path
     (tmp_path / "tuned").write_text("data: {batch_size: 7}")
     both = command("fit", "--config=fast", "--config=tuned", "--print_config").stdout
     assert both == re.sub("batch_size: [0-9]+", "batch_size: 7", ours.stdout)
+
+
+def test_a_copy_of_the_sources_that_is_not_installed() -> None:
+    uninstalled = (
+        "import importlib.metadata as metadata, runpy\n"
+        "real = metadata.version\n"
+        "def version(name):\n"
+        "    if name == 'cifar_lightning':\n"
+        "        raise metadata.PackageNotFoundError(name)\n"
+        "    return real(name)\n"
+        "metadata.version = version\n"
+    )
+    shown, card = (
+        subprocess.run(
+            [sys.executable, "-c", uninstalled + then, "--version"],
+            cwd=PROJECT, capture_output=True, text=True, check=False,
+        )
+        for then in (
+            "runpy.run_module('cifar_lightning', run_name='__main__')",
+            "from cifar_lightning.runs.provenance import versions; print(versions())",
+        )
+    )  # fmt: skip
+    assert shown.stdout == "cifar_lightning, not installed: a copy of its sources\n", shown.stderr
+    assert "'cifar_lightning': 'not installed', 'torch': '2" in card.stdout, card.stderr

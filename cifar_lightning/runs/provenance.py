@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,14 @@ _PACKAGES = ("cifar_lightning", "torch", "torchvision", "pytorch-lightning", "to
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a copy of the sources, found by PYTHONPATH
+        return "not installed"
 
 
 def device_name(device: torch.device) -> str:
