@@ -11,7 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from cifar_lightning.data.augmentation import Augmentation
-from cifar_lightning.data.batches import Batches, Epochs, are_pixels, as_taken, at_work
+from cifar_lightning.data.batches import Batches, Epochs, Prepared, are_pixels, as_taken, at_work
 from cifar_lightning.data.cifar10 import CIFAR10
 from cifar_lightning.data.generators import GlobalGenerators
 from cifar_lightning.data.normalisation import Normalisation
@@ -175,14 +175,17 @@ class CIFAR10DataModule(LightningDataModule):
         return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if not are_pixels(batch):
+        if isinstance(batch, Prepared):
+            images, labels, of = batch
+        elif are_pixels(batch):
+            (images, labels), of = self.prepare_batch(*batch[:3]), batch[3:]
+        else:
             return batch  # of a loader that somebody has put into the place of one of ours
-        images, labels = self.prepare_batch(*batch[:3])
         if self.trainer is None:
             return images, labels
         # "16-true" and its like; Lightning converts before this
         images = self.trainer.precision_plugin.convert_input(images)
-        return as_taken(self.trainer.lightning_module, images, labels, batch[3:])
+        return as_taken(self.trainer.lightning_module, images, labels, of)
 
     def prepare_batch(
         self, images: Tensor, labels: Tensor, draws: Tensor | None = None

@@ -14,7 +14,7 @@ from cifar_lightning import CIFAR10DataModule, ImageClassifier
 from cifar_lightning.callbacks import AveragedWeights, CallbackList, EpochLine, Speed
 from cifar_lightning.callbacks.collector import Collector
 from cifar_lightning.callbacks.curves import ClassAccuracy, GradientNorm
-from cifar_lightning.data import Shapes
+from cifar_lightning.data import Shapes, batches
 from cifar_lightning.models import AlexNet, LeNet5, ResNet18
 from cifar_lightning.optimizers.muon import MuonSGD
 
@@ -139,10 +139,13 @@ def test_tensors_of_two_devices_do_not_meet() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("free", [1 << 10, 80 << 30])
+@pytest.mark.parametrize(
+    ("free", "at_once"), [(1 << 10, 1 << 26), (80 << 30, 1 << 26), (80 << 30, 3 * 16 * 12288)]
+)
 def test_images_that_do_not_fit_stay_on_the_host(
-    free: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    free: int, at_once: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(batches, "_AT_ONCE", at_once)  # three batches, or all of an epoch
     caplog.set_level("INFO", logger="cifar_lightning")
     losses: list[Tensor] = []
     asked: list[Any] = []
@@ -164,6 +167,17 @@ def test_images_that_do_not_fit_stay_on_the_host(
 
 SAME: dict[str, list[float]] = {}
 """The losses wherever the images are."""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_step_makes_no_images() -> None:
+    kernels = []
+    for data in ({}, AUGMENTED):
+        with PretendedGPU() as gpu:
+            steps = fit(gpu, lambda model, loss: None, data=data)
+        kernels.append(gpu.kernels["step 0"] / steps)
+    plain, augmented = kernels
+    assert augmented < plain + 5  # 31 more where each batch is made for itself
 
 
 @pytest.mark.filterwarnings("ignore")
