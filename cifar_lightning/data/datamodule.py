@@ -175,17 +175,15 @@ class CIFAR10DataModule(LightningDataModule):
         return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if isinstance(batch, Prepared):
-            images, labels, of = batch
-        elif are_pixels(batch):
-            (images, labels), of = self.prepare_batch(*batch[:3]), batch[3:]
-        else:
+        if are_pixels(batch):
+            batch = Prepared(*self.prepare_batch(*batch[:3]), batch[3:])
+        if not isinstance(batch, Prepared):
             return batch  # of a loader that somebody has put into the place of one of ours
         if self.trainer is None:
-            return images, labels
+            return batch[:2]
         # "16-true" and its like; Lightning converts before this
-        images = self.trainer.precision_plugin.convert_input(images)
-        return as_taken(self.trainer.lightning_module, images, labels, of)
+        images = self.trainer.precision_plugin.convert_input(batch.images)
+        return as_taken(self.trainer.lightning_module, images, batch.labels, batch.of)
 
     def prepare_batch(
         self, images: Tensor, labels: Tensor, draws: Tensor | None = None

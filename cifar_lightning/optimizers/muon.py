@@ -78,6 +78,7 @@ class MuonSGD(Optimizer):
         iterations: towards an orthogonal matrix.
         together: a matrix of more outputs than this is taken apart into several, each of which is
             made orthogonal by itself: of the 1,024 outputs of a layer at once it costs most of all.
+        first_layer: Muon moves its weights, too.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class MuonSGD(Optimizer):
         weight_decay: float = 0.0,
         iterations: int = 3,
         together: int = 384,
+        first_layer: bool = False,
     ) -> None:
         for name, value in {"lr": lr, "sgd_lr": sgd_lr, "weight_decay": weight_decay}.items():
             if not value >= 0:
@@ -100,7 +102,7 @@ class MuonSGD(Optimizer):
                 raise ValueError(f"{name} {number} must be at least 1")
         named = list(named_parameters)
         layers = [p for name, p in named if p.ndim > 1 and not name.startswith("loss.")]
-        hidden = {id(p) for p in layers[1:-1]}
+        hidden = {id(p) for p in layers[0 if first_layer else 1 : -1]}
         if not hidden:
             raise ValueError("the network has no layer between its first and its last; use SGD")
         matrices = [p for _, p in named if id(p) in hidden]

@@ -68,7 +68,13 @@ def near_orthogonal(x: Tensor, iterations: int) -> Tensor:
 
 
 def written_out(
-    net: nn.Module, lr: float, sgd_lr: float, momentum: float, decay: float, together: int
+    net: nn.Module,
+    lr: float,
+    sgd_lr: float,
+    momentum: float,
+    decay: float,
+    together: int,
+    hidden: list[str],
 ) -> dict[str, Tensor]:
     weights = {name: weight.detach().double() for name, weight in net.named_parameters()}
     buffers = {name: torch.zeros_like(weight) for name, weight in weights.items()}
@@ -77,7 +83,7 @@ def written_out(
             slope = gradient(weight, step).double()
             buffers[name] = momentum * buffers[name] + slope
             update, rate = slope + momentum * buffers[name], sgd_lr
-            if name in HIDDEN:
+            if name in hidden:
                 rate = lr
                 blocks = torch.split(update.flatten(1), together)
                 moved = [near_orthogonal(b, 3) * max(1, b.shape[0] / b.shape[1]) ** 0.5
@@ -90,17 +96,19 @@ def written_out(
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_as_written_out(momentum: float, layout: torch.memory_format) -> None:
+@pytest.mark.parametrize("first_layer", [False, True])
+def test_as_written_out(momentum: float, layout: torch.memory_format, first_layer: bool) -> None:
+    hidden = ["0.weight"] * first_layer + HIDDEN
     how: dict[str, Any] = {"lr": 0.02, "sgd_lr": 0.1, "momentum": momentum, "together": 35}
     net = network().to(memory_format=layout)
     start = {name: weight.detach().clone() for name, weight in net.named_parameters()}
-    expected = written_out(net, **how, decay=0.5)
-    optimizer = MuonSGD(net.named_parameters(), **how, weight_decay=0.5)
+    expected = written_out(net, **how, decay=0.5, hidden=hidden)
+    optimizer = MuonSGD(net.named_parameters(), **how, weight_decay=0.5, first_layer=first_layer)
     ends = take_steps(net, optimizer, range(STEPS))
     for name, end in ends.items():
         way, should = end - start[name], (expected[name] - start[name]).float()
         # bfloat16 has two or three digits
-        assert (way - should).norm() < (0.06 if name in HIDDEN else 1e-5) * should.norm(), name
+        assert (way - should).norm() < (0.06 if name in hidden else 1e-5) * should.norm(), name
 
 
 @pytest.mark.parametrize("shape", [(8, 50), (40, 40), (50, 8)])
