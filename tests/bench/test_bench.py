@@ -1,6 +1,7 @@
 """``bench``: that its figures are what it says they are."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from cifar_lightning.bench import bench, limit, whole_processes
 def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "_ROUNDS", 2)
     monkeypatch.setattr(limit, "_SECONDS", 0.0)
-    monkeypatch.setattr(whole_processes, "_seconds", lambda program: 0.0)
+    monkeypatch.setattr(bench, "start_up", dict)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["cifar_lightning"])
     bench.bench([*TINY, "--data.batch_size", "10"])
@@ -38,3 +39,19 @@ def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["seconds"]["validation"] > 0
     assert report["seconds"]["checkpoint"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script in Python's place")
+def test_a_process_that_fails_costs_its_own_figure_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in *fit*) echo broken >&2; exit 3;; esac\n')
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    assert [*whole_processes.start_up()] == ["--help", "import pytorch_lightning.cli"]
+    assert "process" not in whole_processes.peak_memory(str(tmp_path))
+    assert caplog.messages == [
+        "Not measured: fit --help ended with status 3 (broken).",
+        "Not measured: fit ended with status 3 (broken).",
+    ]
