@@ -160,7 +160,13 @@ class Reader:
             assert ended.status in (0, 1), (line, ended)  # 2 is wrong usage
 
 
-@pytest.mark.parametrize("name", NAMES)
+MANY_RUNS = ("docs/sweep.md", "docs/data.md", "docs/dashboard.md")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in MANY_RUNS else []) for n in NAMES],
+)
 def test_what_is_shown_runs(
     name: str, command: Command, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

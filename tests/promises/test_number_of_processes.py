@@ -173,7 +173,7 @@ def test_an_epoch_that_was_cut_goes_on(
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(2, 1), (1, 2), *(pytest.param(*n, marks=pytest.mark.slow) for n in ((4, 2), (1, 4), (3, 2)))],
+    [(1, 2), *(pytest.param(*n, marks=pytest.mark.slow) for n in ((2, 1), (4, 2), (1, 4), (3, 2)))],
 )
 def test_goes_on_with_another_number(
     before: int, after: int, several: Several, tmp_path: Path, alone: Path
