@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 
-from cifar_lightning.data.batches import Share, images_and_labels, share_of_mean
+from cifar_lightning.data.batches import Share
+from cifar_lightning.data.forms import images_and_labels, share_of_mean
 from cifar_lightning.lightning_internals import (
     Module,
     has_trainer,

@@ -11,8 +11,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from cifar_lightning.data.augmentation import Augmentation
-from cifar_lightning.data.batches import Batches, Epochs, Prepared, are_pixels, as_taken, at_work
+from cifar_lightning.data.batches import Batches, Epochs, Prepared, at_work
 from cifar_lightning.data.cifar10 import CIFAR10
+from cifar_lightning.data.forms import are_pixels, as_taken
 from cifar_lightning.data.generators import GlobalGenerators
 from cifar_lightning.data.normalisation import Normalisation
 from cifar_lightning.data.randomness import epoch_order

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cifar_lightning import CIFAR10DataModule, ImageClassifier
 from cifar_lightning.data import Shapes
-from cifar_lightning.data.batches import Share, as_taken
+from cifar_lightning.data.batches import Share
+from cifar_lightning.data.forms import as_taken
 from cifar_lightning.data.randomness import epoch_order
 from cifar_lightning.data.source import LabelledImages, Split
 from cifar_lightning.errors import UsageError
