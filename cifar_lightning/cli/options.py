@@ -88,7 +88,7 @@ _LOGGER = {
 _LOGGER_OF_A_RUN = {
     "trainer.logger CLASS": "Log to this beside TensorBoard and metrics.csv: a class of "
     "pytorch_lightning.loggers by name (WandbLogger, MLFlowLogger), or your own. A resumed run "
-    "goes on there. --trainer.logger+ adds another; false leaves metrics.csv alone.",
+    "goes on there. --trainer.logger+ adds another; false: metrics.csv alone.",
 }
 
 _FIT: Groups = {
@@ -118,6 +118,8 @@ _FIT: Groups = {
         "data.translate N": "Shift training images by up to N pixels in each direction, reflected "
         "at the edge; 0 for none.",
         "data.cutout N": "Blank a square of N pixels a side in each training image; 0 for none.",
+        "data.jitter X": "Change each training image's brightness, contrast and saturation by up "
+        "to X of it.",
     },
     "Model": {
         "model.net CLASS": "The network: one of these, or an nn.Module of your own, from images "
@@ -185,7 +187,7 @@ _FIT: Groups = {
     "Trainer: validation": {
         "trainer.check_val_every_n_epoch N": "Validate after every N epochs.",
         "trainer.val_check_interval X": "Validate within an epoch, too: after this share of it "
-        "(0.25), or this many batches (100); without it at its end alone.",
+        "(0.25), or so many batches (100); without it at its end.",
         "trainer.num_sanity_val_steps N": "Batches to validate before training, to see that it "
         "works; -1 for all, without it 2.",
     },

@@ -1,12 +1,18 @@
-"""Flip, translation and cutout: whole batches, on the images' own device."""
+"""Flip, translation, colours and cutout: whole batches, on the images' own device."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cifar_lightning.data.randomness import augmentation_numbers
+from cifar_lightning.data.randomness import augmentation_numbers, colour_numbers
 from cifar_lightning.errors import UsageError
+
+_GREY = (0.299, 0.587, 0.114)
+"""How bright red, green and blue are, as in Rec. 601."""
+
+_STEPS = 1 << 16
+"""Of a number from 0 to 1 that is drawn for a colour."""
 
 
 @dataclass(frozen=True)
@@ -20,22 +26,28 @@ class Augmentation:
         cutout: blank a square of so many pixels with the mean colour. Its centre is any pixel with
             the same probability, so that it may reach over the edge: DeVries and Taylor 2017,
             https://arxiv.org/abs/1708.04552.
+        jitter: brightness, contrast and saturation are each multiplied by a number between
+            1 − jitter and 1 + jitter, as by torchvision's ``ColorJitter``, but that nothing is
+            clipped.
 
     Raises:
-        ValueError: a number of pixels is below 0.
+        ValueError: a number of pixels is below 0, or jitter is not from 0 to 1.
     """
 
     flip: bool = False
     translate: int = 0
     cutout: int = 0
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         for name, pixels in (("translate", self.translate), ("cutout", self.cutout)):
             if pixels < 0:
                 raise ValueError(f"data.{name} {pixels} must be a number of pixels, 0 for none")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"data.jitter {self.jitter} must be from 0, for none, to 1")
 
     def __bool__(self) -> bool:
-        return bool(self.flip or self.translate or self.cutout)
+        return bool(self.flip or self.translate or self.cutout or self.jitter)
 
     def check(self, side: int) -> None:
         """Whether images of so many pixels a side can be augmented so. Raises UsageError."""
@@ -59,7 +71,8 @@ class Augmentation:
 
         Returns:
             int32, size×5: whether it is flipped; rows and columns to move by; row and column of
-            the cutout's centre.
+            the cutout's centre. With jitter size×8: and brightness, contrast, saturation, from 0
+            to 65,535.
         """
         numbers = augmentation_numbers(size, 5, seed, epoch)
         span = 2 * self.translate + 1
@@ -67,6 +80,9 @@ class Augmentation:
         drawn = drawn.int()  # rounds down
         drawn[:, 0] *= self.flip
         drawn[:, 1:3] -= self.translate
+        if self.jitter:
+            colours = colour_numbers(size, 3, seed, epoch) * _STEPS
+            drawn = torch.cat([drawn, colours.int()], dim=1)
         return drawn
 
     def move(self, images: Tensor, draws: Tensor) -> Tensor:
@@ -84,6 +100,25 @@ class Augmentation:
         pixels = ((image + rows) * side)[:, :, None] + columns[:, None, :]
         # one look-up of whole pixels: on a CPU three times as fast as padding and windows of floats
         return images.reshape(-1, 3).index_select(0, pixels.flatten()).view_as(images)
+
+    def recolour(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Change the colours of uint8 N×H×W×3; float32, from 0 to 255 and somewhat beyond, if so.
+
+        Brightness first, then contrast, about the mean grey of the image, then saturation, about
+        the grey of each pixel. Together that is a multiple of the image, one of its greys, and one
+        of its mean grey.
+        """
+        if not self.jitter:
+            return images
+        factors = 1 + self.jitter * (draws[:, 5:8].float() * (2 / (_STEPS - 1)) - 1)
+        brightness, contrast, saturation = factors[:, :, None, None].unbind(1)
+        pixels = images.float()
+        red, green, blue = pixels.unbind(3)
+        grey = _GREY[0] * red + _GREY[1] * green + _GREY[2] * blue  # N×H×W
+        mean = grey.mean(dim=(1, 2), keepdim=True)
+        scale = brightness * contrast
+        same = scale * (1 - saturation) * grey + brightness * (1 - contrast) * mean
+        return pixels.mul_((scale * saturation)[..., None]).add_(same[..., None])
 
     def blank(self, images: Tensor, draws: Tensor) -> Tensor:
         """Cut out of normalised float N×3×H×W; 0 is the mean colour there."""

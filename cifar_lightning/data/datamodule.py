@@ -43,12 +43,11 @@ class CIFAR10DataModule(LightningDataModule):
         val_size: training images held out for validation, as many of each class as it goes, or a
             share of each; for 0 the test split, None nothing, "auto" what the source has or says.
         seed: decides which images are held out and the order of every epoch.
-        mean: subtracted from each channel, on the scale where pixels go from 0 to 1.
-        std: each channel is divided by it after that.
+        mean, std: a channel, in which pixels go from 0 to 1, becomes (channel - mean) / std.
         flip: mirror training images left to right, each with probability one half.
-        translate: shift training images by up to so many pixels in each direction, reflected at
-            the edge.
-        cutout: blank a square of so many pixels in each training image.
+        translate: shift them by up to so many pixels in each direction, reflected at the edge.
+        cutout: blank a square of so many pixels in each of them.
+        jitter: change their brightness, contrast and saturation by up to this share of them.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or no source.
@@ -65,6 +64,7 @@ class CIFAR10DataModule(LightningDataModule):
         flip: bool = False,
         translate: int = 0,
         cutout: int = 0,
+        jitter: float = 0.0,
     ) -> None:
         super().__init__()
         _check_numbers(batch_size=batch_size, seed=seed)
@@ -73,7 +73,7 @@ class CIFAR10DataModule(LightningDataModule):
         self.seed = seed
         self.normalise = Normalisation(mean, std)
         self.mean, self.std = tuple(mean), tuple(std)
-        self.augmentation = Augmentation(flip, translate, cutout)
+        self.augmentation = Augmentation(flip, translate, cutout, jitter)
         self.pictures: Tensor | None = None
         """What ``predict`` is about, uint8 N×H×W×3; the validation images if None."""
         self.splits = Splits(self.source, val_size, seed)
@@ -194,15 +194,16 @@ class CIFAR10DataModule(LightningDataModule):
         Args:
             images: uint8 N×H×W×3.
             labels: int64 N.
-            draws: int32 N×5, what is to happen to training images.
+            draws: int32 N×5 or N×8, what is to happen to training images.
 
         Returns:
             images, float32 N×3×H×W, and labels.
         """
         if draws is None:
             return self.normalise(images), labels
-        moved = self.normalise(self.augmentation.move(images, draws))
-        return self.augmentation.blank(moved, draws), labels
+        moved = self.augmentation.move(images, draws)
+        ready = self.normalise(self.augmentation.recolour(moved, draws))
+        return self.augmentation.blank(ready, draws), labels
 
 
 def _check_numbers(**numbers: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 # What the numbers are drawn for. Different purposes must not share a stream of numbers.
-_ORDER, _SPLIT, _SHAPES, _AUGMENTATION = range(4)
+_ORDER, _SPLIT, _SHAPES, _AUGMENTATION, _COLOUR = range(5)
 
 
 def _generator(seed: int, purpose: int, *position: int) -> np.random.Generator:
@@ -34,6 +34,11 @@ def augmentation_numbers(size: int, each: int, seed: int, epoch: int) -> Tensor:
         float64, size×each, uniform in [0, 1).
     """
     return torch.from_numpy(_generator(seed, _AUGMENTATION, epoch).random((size, each)))
+
+
+def colour_numbers(size: int, each: int, seed: int, epoch: int) -> Tensor:
+    """As ``augmentation_numbers``, for what is done to the images' colours."""
+    return torch.from_numpy(_generator(seed, _COLOUR, epoch).random((size, each)))
 
 
 def stratified_split(labels: Tensor, val_size: int | float, seed: int) -> tuple[Tensor, Tensor]:

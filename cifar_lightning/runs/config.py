@@ -139,7 +139,8 @@ class RunConfig:
         if model.get("label_smoothing"):
             parts.append(f"smoothing {model['label_smoothing']:g}")
         parts += ["flip"] if data.get("flip") else []
-        parts += [f"{name} {data[name]}" for name in ("translate", "cutout") if data.get(name)]
+        augmented = ("translate", "cutout", "jitter")
+        parts += [f"{name} {data[name]}" for name in augmented if data.get(name)]
         callbacks = self.trainer.get("callbacks") or []
         for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
             if class_name(callback) == "AveragedWeights":

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "data.flip": "promises/test_same_mathematics.py",
     "data.translate": "promises/test_same_mathematics.py",
     "data.cutout": "promises/test_same_mathematics.py",
+    "data.jitter": "promises/test_same_mathematics.py",
     "to": "commands/test_predictions.py",
     "data.images": "commands/test_predictions.py",
     "model.net": "test_own_parts.py",

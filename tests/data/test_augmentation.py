@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
 
 from cifar_lightning import CIFAR10DataModule
 from cifar_lightning.data import Shapes
 from cifar_lightning.data.augmentation import Augmentation
 
-EVERYTHING = Augmentation(flip=True, translate=3, cutout=9)
+EVERYTHING = Augmentation(flip=True, translate=3, cutout=9, jitter=0.3)
 
 
 def by_hand(image: np.ndarray, draw: list[int], translate: int) -> np.ndarray:
@@ -35,22 +36,39 @@ def test_cutout_against_a_loop() -> None:
     images = torch.randn(100, 3, 32, 32)
     draws = EVERYTHING.draws(100, 32, seed=1, epoch=2)
     expected = images.clone()
-    for i, (y, x) in enumerate(draws[:, 3:].tolist()):
+    for i, (y, x) in enumerate(draws[:, 3:5].tolist()):
         top, left = max(0, y - 4), max(0, x - 4)
         expected[i, :, top : y + 5, left : x + 5] = 0
     assert torch.equal(EVERYTHING.blank(images, draws), expected)
 
 
+def test_colours_against_torchvision() -> None:
+    images = torch.randint(60, 140, (100, 32, 32, 3), dtype=torch.uint8)  # none is clipped there
+    draws = EVERYTHING.draws(100, 32, seed=1, epoch=2)
+    results = EVERYTHING.recolour(images, draws) / 255
+    factors = (0.7 + 0.6 * draws[:, 5:8] / 65_535).tolist()
+    for image, each, result in zip(images, factors, results, strict=True):
+        expected = image.permute(2, 0, 1) / 255
+        changes = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
+        for change, factor in zip(changes, each, strict=True):
+            expected = change(expected, factor)
+        assert torch.allclose(result, expected.permute(1, 2, 0), atol=2e-4)
+    assert np.ptp(factors, axis=0).min() > 0.5
+
+
 def test_draws_are_uniform_over_their_range() -> None:
     n = 50_000
     draws = EVERYTHING.draws(n, 32, seed=42, epoch=0)
-    for column, (lowest, count) in enumerate([(0, 2), (-3, 7), (-3, 7), (0, 32), (0, 32)]):
-        seen = torch.bincount(draws[:, column] - lowest, minlength=count)
+    for column, (lowest, count) in enumerate(
+        [(0, 2), (-3, 7), (-3, 7), (0, 32), (0, 32), (0, 16), (0, 16), (0, 16)]
+    ):
+        drawn = draws[:, column] // (4096 if column >= 5 else 1)
+        seen = torch.bincount(drawn - lowest, minlength=count)
         assert len(seen) == count
         chi_squared = ((seen - n / count) ** 2 / (n / count)).sum()
         assert chi_squared < count + 5 * (2 * count) ** 0.5
     correlations = np.corrcoef(draws.T.numpy())
-    assert np.abs(correlations - np.eye(5)).max() < 0.02
+    assert np.abs(correlations - np.eye(8)).max() < 0.02
 
 
 def test_draws_are_a_function_of_seed_and_epoch() -> None:
@@ -67,14 +85,16 @@ def test_draws_are_a_function_of_seed_and_epoch() -> None:
 
 def test_what_one_leaves_out_does_not_move_the_rest() -> None:
     draws = EVERYTHING.draws(1000, 32, 42, 0)
-    without_flip = Augmentation(translate=3, cutout=9).draws(1000, 32, 42, 0)
+    without_flip = Augmentation(translate=3, cutout=9, jitter=0.3).draws(1000, 32, 42, 0)
     assert not without_flip[:, 0].any()
     assert torch.equal(without_flip[:, 1:], draws[:, 1:])
+    without_jitter = Augmentation(flip=True, translate=3, cutout=9).draws(1000, 32, 42, 0)
+    assert torch.equal(without_jitter, draws[:, :5])
 
 
 @pytest.mark.parametrize("batch_size", [64, 10])
 def test_training_images_alone_and_the_same_in_batches_of_any_size(batch_size: int) -> None:
-    def module(**augmentation: int) -> CIFAR10DataModule:
+    def module(**augmentation: float) -> CIFAR10DataModule:
         data = CIFAR10DataModule(
             Shapes(300),
             batch_size=batch_size,
@@ -84,11 +104,15 @@ def test_training_images_alone_and_the_same_in_batches_of_any_size(batch_size: i
         data.setup("fit")
         return data
 
-    data, plain = module(flip=True, translate=3, cutout=9), module()
+    everything = {"flip": True, "translate": 3, "cutout": 9, "jitter": 0.3}
+    data, plain = module(**everything), module()
     batches = [data.prepare_batch(*batch) for batch in data.train_dataloader().pixels(1)]
     images = torch.cat([images for images, _ in batches])
     whole = CIFAR10DataModule(
-        Shapes(300), batch_size=250, val_size=50, flip=True, translate=3, cutout=9
+        Shapes(300),
+        batch_size=250,
+        val_size=50,
+        **everything,  # type: ignore[arg-type]
     )
     whole.setup("fit")
     (batch,) = whole.train_dataloader().pixels(1)
@@ -106,3 +130,5 @@ def test_training_images_alone_and_the_same_in_batches_of_any_size(batch_size: i
 def test_out_of_range() -> None:
     with pytest.raises(ValueError, match=r"data.translate -1 must be"):
         CIFAR10DataModule(translate=-1)
+    with pytest.raises(ValueError, match=r"data.jitter 2 must be from 0"):
+        CIFAR10DataModule(jitter=2)

@@ -116,7 +116,7 @@ def test_by_hand(prepare: Callable[[CIFAR10DataModule], None]) -> None:
 
 
 def test_training_images_are_augmented_by_hand_as_in_training(tmp_path: Path) -> None:
-    augmented = {"flip": True, "translate": 3, "cutout": 8}
+    augmented = {"flip": True, "translate": 3, "cutout": 8, "jitter": 0.2}
     own, data = Own(), module(**augmented)
     trainer(tmp_path, limit_val_batches=0).fit(own, data)
     for epochs in (module(**augmented), data):

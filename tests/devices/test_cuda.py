@@ -32,7 +32,7 @@ FAULTS: dict[str, Fault] = {
     "a comparison": lambda model, loss: bool(loss > 1),
     "as many as there are": lambda model, loss: torch.nonzero(loss),
 }
-AUGMENTED = {"flip": True, "translate": 2, "cutout": 8}
+AUGMENTED = {"flip": True, "translate": 2, "cutout": 8, "jitter": 0.2}
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "32-true": {"data": AUGMENTED},

@@ -76,6 +76,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...], int]] = [
     ((*FIT, "--data.translate", "-1"), ("data.translate -1",), 2),
     ((*FIT, "--data.translate", "32"), ("--data.translate 32", "smaller"), 2),
     ((*FIT, "--data.cutout", "-2"), ("data.cutout -2",), 2),
+    ((*FIT, "--data.jitter", "1.5"), ("data.jitter 1.5", "from 0, for none, to 1"), 2),
     ((*FIT, "--model.label_smoothing", "1"), ("model.label_smoothing 1", "below 1"), 2),
     ((*FIT, "--model.warmup", "0.5"), ("model.warmup needs", "lr_scheduler_interval step"), 2),
     ((*FIT, "--model.initialisation", "xavier"), ("xavier", "kaiming"), 2),

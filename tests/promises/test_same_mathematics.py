@@ -116,6 +116,7 @@ def test_no_synchronisation_between_the_steps_that_are_logged(
 ) -> None:
     gpu = ["--trainer.accelerator", "gpu", "--trainer.log_every_n_steps", "1000"]
     augmented = ["--data.flip", "true", "--data.translate", "2", "--data.cutout", "8"]
+    augmented += ["--data.jitter", "0.2"]
     watch = ["--trainer.callbacks", "stand_ins.NoSynchronisation", "--data.batch_size", "8"]
     ended = command("fit", *TINY, *gpu, *augmented, *watch)
     assert ended.status == 0, ended.stderr
