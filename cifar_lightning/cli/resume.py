@@ -58,6 +58,8 @@ def differences(
     for name in sorted(old.keys() | new.keys()):
         if is_in(name, OF_THE_COMMAND) or old.get(name) == new.get(name):
             continue
+        if name not in old and not arguments.asks_for(name):
+            continue  # what the version of then did not have, at its default
         file = arguments.origin(name)
         asked = f"{new.get(name)} from {file}" if file else f"{new.get(name)}"
         if is_in(name, _PAST) and not is_in(name, PLACE):

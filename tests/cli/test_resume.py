@@ -99,6 +99,23 @@ def test_rates_keep_their_proportion_and_what_cannot_change_is_refused(
 COMPUTED_BY = {"torch": "torch 2.9.0", "device": "cpu: a 6502", "threads": "2 threads"}
 
 
+def test_an_option_of_a_later_version(command: Command, tmp_path: Path) -> None:
+    """What the checkpoint's version did not have is at its default, and not to be had."""
+    muon = ("--model.net", "LeNet5", "--model.optimizer", "MuonSGD", "--model.optimizer.lr", "0.02")
+    assert command("fit", *TINY, *muon, "--trainer.max_epochs", "1").status == 0
+    last = tmp_path / RUN / "checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    config = content["cifar_lightning"]["config"]
+    del config["data"]["jitter"], config["model"]["optimizer"]["init_args"]["first_layer"]
+    torch.save(content, last)
+    go_on = ("fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    asked = one_sentence(command(*go_on, "--data.jitter", "0.1"))
+    assert "--data.jitter 0.1 would change what this run has already trained with" in asked
+    ended = command(*go_on)
+    assert ended.status == 0, ended.stderr
+    assert "jitter" not in ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("what", ["all", "nothing", "unknown"])
 def test_another_machine_is_said(what: str, command: Command, run: Path) -> None:
     content = last_state(run)
