@@ -1,12 +1,15 @@
 """Flip, translation, colours and cutout: whole batches, on the images' own device."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cifar_lightning.data.randomness import augmentation_numbers, colour_numbers
+from cifar_lightning.data.randomness import augmentation_numbers, colour_numbers, mirrored_first
 from cifar_lightning.errors import UsageError
+
+Flip = bool | Literal["alternating"]
 
 _GREY = (0.299, 0.587, 0.114)
 """How bright red, green and blue are, as in Rec. 601."""
@@ -20,7 +23,9 @@ class Augmentation:
     """What happens to training images, to each by its own draw.
 
     Args:
-        flip: mirror every second image, on average, left to right.
+        flip: mirror every second image, on average, left to right; or "alternating": each image in
+            every other epoch, half of them in the first, so that no two epochs in a row show the
+            same side of one. Jordan 2024, https://arxiv.org/abs/2404.00498.
         translate: shift by up to so many pixels in each direction, each shift being as likely; the
             image goes on outside its edge as its own reflection (the edge pixel not repeated).
         cutout: blank a square of so many pixels with the mean colour. Its centre is any pixel with
@@ -31,10 +36,11 @@ class Augmentation:
             clipped.
 
     Raises:
-        ValueError: a number of pixels is below 0, or jitter is not from 0 to 1.
+        ValueError: flip is none of these, a number of pixels is below 0, or jitter is not from 0
+            to 1.
     """
 
-    flip: bool = False
+    flip: Flip = False
     translate: int = 0
     cutout: int = 0
     jitter: float = 0.0
@@ -43,6 +49,8 @@ class Augmentation:
         for name, pixels in (("translate", self.translate), ("cutout", self.cutout)):
             if pixels < 0:
                 raise ValueError(f"data.{name} {pixels} must be a number of pixels, 0 for none")
+        if self.flip not in (False, True, "alternating"):
+            raise ValueError(f"data.flip {self.flip!r} must be true, false or alternating")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"data.jitter {self.jitter} must be from 0, for none, to 1")
 
@@ -62,26 +70,32 @@ class Augmentation:
                 "side: it must be smaller."
             )
 
-    def draws(self, size: int, side: int, seed: int, epoch: int) -> Tensor:
+    def draws(self, order: Tensor, epoch: int, side: int, seed: int) -> Tensor:
         """What happens to each image of an epoch: a row for each place in the epoch's order.
 
         Args:
-            size: the number of images in an epoch.
+            order: int64 N, the images of the epoch.
+            epoch: its number.
             side: height and width of an image, in pixels.
+            seed: of the run.
 
         Returns:
-            int32, size×5: whether it is flipped; rows and columns to move by; row and column of
-            the cutout's centre. With jitter size×8: and brightness, contrast, saturation, from 0
+            int32, N×5: whether it is flipped; rows and columns to move by; row and column of
+            the cutout's centre. With jitter N×8: and brightness, contrast, saturation, from 0
             to 65,535.
         """
-        numbers = augmentation_numbers(size, 5, seed, epoch)
+        numbers = augmentation_numbers(len(order), 5, seed, epoch)
         span = 2 * self.translate + 1
         drawn = numbers * torch.tensor([2, span, span, side, side], dtype=torch.float64)
         drawn = drawn.int()  # rounds down
-        drawn[:, 0] *= self.flip
+        if self.flip == "alternating":
+            first = mirrored_first(int(order.max()) + 1, seed)[order]
+            drawn[:, 0] = ~first if epoch % 2 else first
+        else:
+            drawn[:, 0] *= self.flip
         drawn[:, 1:3] -= self.translate
         if self.jitter:
-            colours = colour_numbers(size, 3, seed, epoch) * _STEPS
+            colours = colour_numbers(len(order), 3, seed, epoch) * _STEPS
             drawn = torch.cat([drawn, colours.int()], dim=1)
         return drawn
 

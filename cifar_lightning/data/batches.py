@@ -66,7 +66,7 @@ class Batches:
         module: whose split it is.
         data: images uint8 N×H×W×3 and labels int64 N.
         order: gives the indices of an epoch's images, int64, from the number of the epoch.
-        draws: gives, for each place in an epoch's order, what happens to the image there.
+        draws: gives, from an epoch's order and its number, what happens to the image in each place.
         epochs: counts what is gone through without a trainer.
     """
 
@@ -75,7 +75,7 @@ class Batches:
         module: "CIFAR10DataModule",
         data: LabelledImages,
         order: Callable[[int], Tensor],
-        draws: Callable[[int], Tensor] | None = None,
+        draws: Callable[[Tensor, int], Tensor] | None = None,
         epochs: Epochs | None = None,
     ) -> None:
         self._module = module
@@ -135,8 +135,9 @@ class Batches:
         """For each batch from ``first`` on, where this process's share of it lies in the epoch's
         order and how many images the batch has; the order, int64; and the draws, if any."""
         device = self._data.images.device
-        order = self._order(epoch if ordered_as is None else ordered_as).to(device)
-        draws = None if self._draws is None else self._draws(epoch).to(device)
+        order = self._order(epoch if ordered_as is None else ordered_as)
+        draws = None if self._draws is None else self._draws(order, epoch).to(device)
+        order = order.to(device)
         places = []
         for start in range(first * self._batch_size, len(order), self._batch_size):
             size = min(self._batch_size, len(order) - start)

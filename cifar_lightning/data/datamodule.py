@@ -10,7 +10,7 @@ from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from cifar_lightning.data.augmentation import Augmentation
+from cifar_lightning.data.augmentation import Augmentation, Flip
 from cifar_lightning.data.batches import Batches, Epochs, Prepared, at_work
 from cifar_lightning.data.cifar10 import CIFAR10
 from cifar_lightning.data.forms import are_pixels, as_taken
@@ -44,7 +44,8 @@ class CIFAR10DataModule(LightningDataModule):
             share of each; for 0 the test split, None nothing, "auto" what the source has or says.
         seed: decides which images are held out and the order of every epoch.
         mean, std: a channel, in which pixels go from 0 to 1, becomes (channel - mean) / std.
-        flip: mirror training images left to right, each with probability one half.
+        flip: mirror training images left to right, each with probability one half;
+            "alternating": each in every other epoch.
         translate: shift them by up to so many pixels in each direction, reflected at the edge.
         cutout: blank a square of so many pixels in each of them.
         jitter: change their brightness, contrast and saturation by up to this share of them.
@@ -61,7 +62,7 @@ class CIFAR10DataModule(LightningDataModule):
         seed: int = 42,
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
-        flip: bool = False,
+        flip: Flip = False,
         translate: int = 0,
         cutout: int = 0,
         jitter: float = 0.0,
@@ -137,7 +138,7 @@ class CIFAR10DataModule(LightningDataModule):
         self._make_ready("fit")
         data, indices = self.splits.training
         order = partial(_shuffled, indices, self.seed)
-        draws = partial(self.augmentation.draws, len(indices), self.image_side, self.seed)
+        draws = partial(self.augmentation.draws, side=self.image_side, seed=self.seed)
         return Batches(self, data, order, draws if self.augmentation else None, self._epochs)
 
     def val_dataloader(self) -> Any:

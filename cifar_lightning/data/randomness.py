@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 # What the numbers are drawn for. Different purposes must not share a stream of numbers.
-_ORDER, _SPLIT, _SHAPES, _AUGMENTATION, _COLOUR = range(5)
+_ORDER, _SPLIT, _SHAPES, _AUGMENTATION, _COLOUR, _MIRROR = range(6)
 
 
 def _generator(seed: int, purpose: int, *position: int) -> np.random.Generator:
@@ -39,6 +39,15 @@ def augmentation_numbers(size: int, each: int, seed: int, epoch: int) -> Tensor:
 def colour_numbers(size: int, each: int, seed: int, epoch: int) -> Tensor:
     """As ``augmentation_numbers``, for what is done to the images' colours."""
     return torch.from_numpy(_generator(seed, _COLOUR, epoch).random((size, each)))
+
+
+def mirrored_first(size: int, seed: int) -> Tensor:
+    """Which images are mirrored in the epochs 0, 2, 4, … where each is in every other one.
+
+    Returns:
+        bool, N = size; of the first images the same, however many there are.
+    """
+    return torch.from_numpy(_generator(seed, _MIRROR).random(size)) < 0.5
 
 
 def stratified_split(labels: Tensor, val_size: int | float, seed: int) -> tuple[Tensor, Tensor]:

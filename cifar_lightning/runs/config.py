@@ -138,7 +138,8 @@ class RunConfig:
             parts.append(f"from {model['weights']}")
         if model.get("label_smoothing"):
             parts.append(f"smoothing {model['label_smoothing']:g}")
-        parts += ["flip"] if data.get("flip") else []
+        if flip := data.get("flip"):
+            parts.append("flip" if flip is True else f"{flip} flip")
         augmented = ("translate", "cutout", "jitter")
         parts += [f"{name} {data[name]}" for name in augmented if data.get(name)]
         callbacks = self.trainer.get("callbacks") or []

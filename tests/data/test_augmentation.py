@@ -9,8 +9,10 @@ from torchvision.transforms.v2 import functional as tv
 from cifar_lightning import CIFAR10DataModule
 from cifar_lightning.data import Shapes
 from cifar_lightning.data.augmentation import Augmentation
+from cifar_lightning.data.randomness import epoch_order
 
 EVERYTHING = Augmentation(flip=True, translate=3, cutout=9, jitter=0.3)
+IMAGES = torch.arange(1000)
 
 
 def by_hand(image: np.ndarray, draw: list[int], translate: int) -> np.ndarray:
@@ -26,7 +28,7 @@ def by_hand(image: np.ndarray, draw: list[int], translate: int) -> np.ndarray:
 
 def test_moves_against_windows_of_a_padded_image() -> None:
     images = torch.randint(0, 256, (200, 32, 32, 3), dtype=torch.uint8)
-    draws = EVERYTHING.draws(200, 32, seed=1, epoch=2)
+    draws = EVERYTHING.draws(torch.arange(200), 2, side=32, seed=1)
     moved = EVERYTHING.move(images, draws)
     for image, draw, result in zip(images.numpy(), draws.tolist(), moved.numpy(), strict=True):
         assert np.array_equal(result, by_hand(image, draw, 3))
@@ -34,7 +36,7 @@ def test_moves_against_windows_of_a_padded_image() -> None:
 
 def test_cutout_against_a_loop() -> None:
     images = torch.randn(100, 3, 32, 32)
-    draws = EVERYTHING.draws(100, 32, seed=1, epoch=2)
+    draws = EVERYTHING.draws(torch.arange(100), 2, side=32, seed=1)
     expected = images.clone()
     for i, (y, x) in enumerate(draws[:, 3:5].tolist()):
         top, left = max(0, y - 4), max(0, x - 4)
@@ -44,7 +46,7 @@ def test_cutout_against_a_loop() -> None:
 
 def test_colours_against_torchvision() -> None:
     images = torch.randint(60, 140, (100, 32, 32, 3), dtype=torch.uint8)  # none is clipped there
-    draws = EVERYTHING.draws(100, 32, seed=1, epoch=2)
+    draws = EVERYTHING.draws(torch.arange(100), 2, side=32, seed=1)
     results = EVERYTHING.recolour(images, draws) / 255
     factors = (0.7 + 0.6 * draws[:, 5:8] / 65_535).tolist()
     for image, each, result in zip(images, factors, results, strict=True):
@@ -58,7 +60,7 @@ def test_colours_against_torchvision() -> None:
 
 def test_draws_are_uniform_over_their_range() -> None:
     n = 50_000
-    draws = EVERYTHING.draws(n, 32, seed=42, epoch=0)
+    draws = EVERYTHING.draws(torch.arange(n), 0, side=32, seed=42)
     for column, (lowest, count) in enumerate(
         [(0, 2), (-3, 7), (-3, 7), (0, 32), (0, 32), (0, 16), (0, 16), (0, 16)]
     ):
@@ -73,7 +75,7 @@ def test_draws_are_uniform_over_their_range() -> None:
 
 def test_draws_are_a_function_of_seed_and_epoch() -> None:
     def draws(seed: int, epoch: int) -> Tensor:
-        return EVERYTHING.draws(1000, 32, seed, epoch)
+        return EVERYTHING.draws(IMAGES, epoch, side=32, seed=seed)
 
     torch.manual_seed(0)
     first = draws(42, 3)
@@ -84,12 +86,32 @@ def test_draws_are_a_function_of_seed_and_epoch() -> None:
 
 
 def test_what_one_leaves_out_does_not_move_the_rest() -> None:
-    draws = EVERYTHING.draws(1000, 32, 42, 0)
-    without_flip = Augmentation(translate=3, cutout=9, jitter=0.3).draws(1000, 32, 42, 0)
+    draws = EVERYTHING.draws(IMAGES, 0, side=32, seed=42)
+    without_flip = Augmentation(translate=3, cutout=9, jitter=0.3).draws(
+        IMAGES, 0, side=32, seed=42
+    )
     assert not without_flip[:, 0].any()
     assert torch.equal(without_flip[:, 1:], draws[:, 1:])
-    without_jitter = Augmentation(flip=True, translate=3, cutout=9).draws(1000, 32, 42, 0)
+    without_jitter = Augmentation(flip=True, translate=3, cutout=9).draws(
+        IMAGES, 0, side=32, seed=42
+    )
     assert torch.equal(without_jitter, draws[:, :5])
+    alternating = Augmentation("alternating", translate=3, cutout=9, jitter=0.3)
+    assert torch.equal(alternating.draws(IMAGES, 0, side=32, seed=42)[:, 1:], draws[:, 1:])
+
+
+def test_an_image_is_mirrored_in_every_other_epoch_wherever_it_stands() -> None:
+    def mirrored(epoch: int, order: Tensor, seed: int = 42) -> Tensor:
+        draws = Augmentation("alternating").draws(order, epoch, side=32, seed=seed)
+        assert not draws[:, 1:3].any()
+        return torch.zeros(1000, dtype=torch.bool).index_put((order,), draws[:, 0] == 1)
+
+    epochs = [mirrored(n, epoch_order(1000, seed=42, epoch=n)) for n in range(5)]
+    for n, seen in enumerate(epochs):
+        assert torch.equal(seen, epochs[0].logical_xor(torch.tensor(n % 2 == 1)))
+        assert 420 < seen.sum() < 580
+    assert torch.equal(mirrored(0, IMAGES[:300])[:300], epochs[0][:300])  # of fewer images, too
+    assert 420 < (mirrored(0, IMAGES, seed=43) != epochs[0]).sum() < 580
 
 
 @pytest.mark.parametrize("batch_size", [64, 10])
@@ -132,3 +154,5 @@ def test_out_of_range() -> None:
         CIFAR10DataModule(translate=-1)
     with pytest.raises(ValueError, match=r"data.jitter 2 must be from 0"):
         CIFAR10DataModule(jitter=2)
+    with pytest.raises(ValueError, match=r"data.flip 'both' must be true, false or alternating"):
+        CIFAR10DataModule(flip="both")  # type: ignore[arg-type]

@@ -73,7 +73,7 @@ def test_losses_of_a_plain_loop_with_the_whole_recipe(command: Command, tmp_path
     train, _ = stratified_split(labels, 50, seed=42)
     order = train[epoch_order(len(train), seed=42, epoch=0)]
     augmentation = Augmentation(flip=True, translate=2, cutout=8)
-    draws = augmentation.draws(len(order), 32, seed=42, epoch=0)
+    draws = augmentation.draws(order, 0, side=32, seed=42)
     velocity = [torch.zeros_like(p) for p in net.parameters()]
     losses = []
     rate = [(1 + step / 6 * 5) / 6 for step in range(6)] + [1 - step / 26 for step in range(26)]
