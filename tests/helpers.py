@@ -37,7 +37,8 @@ SCHEDULED = (
     "--model.lr_scheduler.total_iters", "-1", "--model.lr_scheduler_interval", "step",
     "--model.warmup", "0.3", "--model.label_smoothing", "0.1", "--model.initialisation", "kaiming",
     "--model.optimizer", "SGD", "--model.optimizer.weight_decay", "0.001",
-    "--data.flip", "true", "--data.translate", "3", "--data.cutout", "8", "--data.jitter", "0.2",
+    "--data.flip", "alternating", "--data.translate", "3", "--data.cutout", "8",
+    "--data.jitter", "0.2",
 )  # fmt: skip
 """A whole recipe, to go with TINY."""
 

@@ -114,8 +114,8 @@ _FIT: Groups = {
         "else 5000 of CIFAR-10 and 0.1 of other sources.",
         "data.mean [R,G,B]": "Subtracted from the channels, whose pixels go from 0 to 1.",
         "data.std [R,G,B]": "The channels are divided by it after that.",
-        "data.flip CHOICE": "Mirror training images left to right: true, every second on average; "
-        "alternating, each in every other epoch.",
+        "data.flip CHOICE": "Mirror training images: true, at random; alternating, in every other "
+        "epoch.",
         "data.translate N": "Shift training images by up to N pixels in each direction, reflected "
         "at the edge; 0 for none.",
         "data.cutout N": "Blank a square of N pixels a side in each training image; 0 for none.",

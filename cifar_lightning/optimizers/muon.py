@@ -79,6 +79,9 @@ class MuonSGD(Optimizer):
         together: a matrix of more outputs than this is taken apart into several, each of which is
             made orthogonal by itself: of the 1,024 outputs of a layer at once it costs most of all.
         first_layer: Muon moves its weights, too.
+        last_layer: likewise.
+        convolution_iterations: for the weights of convolutions, whose matrices are small; as many
+            as of the others if left out.
     """
 
     def __init__(
@@ -91,24 +94,31 @@ class MuonSGD(Optimizer):
         iterations: int = 3,
         together: int = 384,
         first_layer: bool = False,
+        last_layer: bool = False,
+        convolution_iterations: int | None = None,
     ) -> None:
         for name, value in {"lr": lr, "sgd_lr": sgd_lr, "weight_decay": weight_decay}.items():
             if not value >= 0:
                 raise ValueError(f"{name} {value} must be at least 0")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum {momentum} must be at least 0 and below 1")
-        for name, number in {"iterations": iterations, "together": together}.items():
-            if number < 1:
+        numbers = {
+            "iterations": iterations,
+            "together": together,
+            "convolution_iterations": convolution_iterations,
+        }
+        for name, number in numbers.items():
+            if number is not None and number < 1:
                 raise ValueError(f"{name} {number} must be at least 1")
         named = list(named_parameters)
         layers = [p for name, p in named if p.ndim > 1 and not name.startswith("loss.")]
-        hidden = {id(p) for p in layers[0 if first_layer else 1 : -1]}
+        hidden = {id(p) for p in layers[0 if first_layer else 1 : None if last_layer else -1]}
         if not hidden:
             raise ValueError("the network has no layer between its first and its last; use SGD")
         matrices = [p for _, p in named if id(p) in hidden]
         rest = [p for _, p in named if id(p) not in hidden]
         groups: list[dict[str, Any]] = [
-            {"params": matrices, "iterations": iterations, "together": together},
+            {"params": matrices, **numbers},
             {"params": [p for p in rest if p.ndim > 1], "lr": sgd_lr},
             {"params": [p for p in rest if p.ndim <= 1], "lr": sgd_lr, "weight_decay": 0.0},
         ]
@@ -160,6 +170,9 @@ def _muon(weight: Tensor, buffer: Tensor, lr: float, group: dict[str, Any]) -> N
     buffer.mul_(group["momentum"]).add_(weight.grad)
     ahead = weight.grad.add(buffer, alpha=group["momentum"]).flatten(1)
     blocks = ahead.chunk(-(-len(ahead) // group["together"]))
-    made = torch.cat([orthogonalise(block, group["iterations"]) for block in blocks])
+    iterations = group["iterations"]
+    if weight.ndim > 2:  # a checkpoint of before there was a choice has none
+        iterations = group.get("convolution_iterations") or iterations
+    made = torch.cat([orthogonalise(block, iterations) for block in blocks])
     outputs, inputs = blocks[0].shape
     weight.add_(made.reshape(weight.shape), alpha=-lr * max(1.0, outputs / inputs) ** 0.5)

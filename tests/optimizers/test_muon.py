@@ -75,6 +75,7 @@ def written_out(
     decay: float,
     together: int,
     hidden: list[str],
+    convolution_iterations: int = 3,
 ) -> dict[str, Tensor]:
     weights = {name: weight.detach().double() for name, weight in net.named_parameters()}
     buffers = {name: torch.zeros_like(weight) for name, weight in weights.items()}
@@ -86,7 +87,8 @@ def written_out(
             if name in hidden:
                 rate = lr
                 blocks = torch.split(update.flatten(1), together)
-                moved = [near_orthogonal(b, 3) * max(1, b.shape[0] / b.shape[1]) ** 0.5
+                iterations = convolution_iterations if weight.ndim > 2 else 3
+                moved = [near_orthogonal(b, iterations) * max(1, b.shape[0] / b.shape[1]) ** 0.5
                          for b in blocks]  # fmt: skip
                 update = torch.cat(moved).view(weight.shape)
             shrunk = weight * (1 - rate * decay) if weight.ndim > 1 else weight
@@ -96,19 +98,22 @@ def written_out(
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("first_layer", [False, True])
-def test_as_written_out(momentum: float, layout: torch.memory_format, first_layer: bool) -> None:
-    hidden = ["0.weight"] * first_layer + HIDDEN
+@pytest.mark.parametrize(
+    "more", [{}, {"first_layer": True}, {"last_layer": True}, {"convolution_iterations": 5}]
+)
+def test_as_written_out(momentum: float, layout: torch.memory_format, more: dict[str, Any]) -> None:
+    hidden = ["0.weight"] * ("first_layer" in more) + HIDDEN + ["6.weight"] * ("last_layer" in more)
+    iterations = more.get("convolution_iterations", 3)
     how: dict[str, Any] = {"lr": 0.02, "sgd_lr": 0.1, "momentum": momentum, "together": 35}
     net = network().to(memory_format=layout)
     start = {name: weight.detach().clone() for name, weight in net.named_parameters()}
-    expected = written_out(net, **how, decay=0.5, hidden=hidden)
-    optimizer = MuonSGD(net.named_parameters(), **how, weight_decay=0.5, first_layer=first_layer)
+    expected = written_out(net, **how, decay=0.5, hidden=hidden, convolution_iterations=iterations)
+    optimizer = MuonSGD(net.named_parameters(), **how, weight_decay=0.5, **more)
     ends = take_steps(net, optimizer, range(STEPS))
     for name, end in ends.items():
         way, should = end - start[name], (expected[name] - start[name]).float()
         # bfloat16 has two or three digits
-        assert (way - should).norm() < (0.06 if name in hidden else 1e-5) * should.norm(), name
+        assert (way - should).norm() < (0.08 if name in hidden else 1e-5) * should.norm(), name
 
 
 @pytest.mark.parametrize("shape", [(8, 50), (40, 40), (50, 8)])
@@ -202,7 +207,7 @@ def test_trains_in_bfloat16(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong", [{"lr": -1.0}, {"sgd_lr": -1.0}, {"momentum": 1.0}, {"weight_decay": -1.0},
-              {"iterations": 0}, {"together": 0}],
+              {"iterations": 0}, {"together": 0}, {"convolution_iterations": 0}],
 )  # fmt: skip
 def test_wrong_settings_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} .*must be at least"):
