@@ -44,8 +44,7 @@ class CIFAR10DataModule(LightningDataModule):
             share of each; for 0 the test split, None nothing, "auto" what the source has or says.
         seed: decides which images are held out and the order of every epoch.
         mean, std: a channel, in which pixels go from 0 to 1, becomes (channel - mean) / std.
-        flip: mirror training images left to right, each with probability one half;
-            "alternating": each in every other epoch.
+        flip: mirror training images: True, at random; "alternating", in every other epoch.
         translate: shift them by up to so many pixels in each direction, reflected at the edge.
         cutout: blank a square of so many pixels in each of them.
         jitter: change their brightness, contrast and saturation by up to this share of them.
