@@ -58,7 +58,7 @@ def differences(
     for name in sorted(old.keys() | new.keys()):
         if is_in(name, OF_THE_COMMAND) or old.get(name) == new.get(name):
             continue
-        if name not in old and not arguments.asks_for(name):
+        if name not in old and not arguments.give(name):
             continue  # what the version of then did not have, at its default
         file = arguments.origin(name)
         asked = f"{new.get(name)} from {file}" if file else f"{new.get(name)}"

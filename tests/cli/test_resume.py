@@ -114,7 +114,12 @@ def test_an_option_of_a_later_version(command: Command, tmp_path: Path) -> None:
     go_on = ("fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
     asked = one_sentence(command(*go_on, "--data.jitter", "0.1"))
     assert "--data.jitter 0.1 would change what this run has already trained with" in asked
-    ended = command(*go_on)
+    recipe = "model: {optimizer: {class_path: MuonSGD, init_args: {lr: 0.02%s}}}\n"
+    (tmp_path / "same.yaml").write_text(recipe % "")
+    (tmp_path / "later.yaml").write_text(recipe % ", last_layer: true")
+    asked = one_sentence(command(*go_on, "--config", "later.yaml"))
+    assert "later.yaml: model.optimizer.last_layer True" in asked
+    ended = command(*go_on, "--config", "same.yaml")
     assert ended.status == 0, ended.stderr
     assert "jitter" not in ended.stdout + ended.stderr
 
